@@ -1,18 +1,18 @@
 """The values that a command's evaluation returns, before they are encoded for a client.
 
-    Status          a simple string, "+OK"
-    CommandError    an error reply, "-ERR …"; raised or returned
-    bytes, str      a bulk string (str as UTF-8)
-    int             an integer
-    None            null
-    list            an array of replies
-    dict            a map (RESP3), a flat array (RESP2)
-    Verbatim        text for people, "=txt:…" (RESP3), a bulk string (RESP2)
+Status          a simple string, "+OK"
+CommandError    an error reply, "-ERR …"; raised or returned
+bytes, str      a bulk string (str as UTF-8)
+int             an integer
+None            null
+list            an array of replies
+dict            a map (RESP3), a flat array (RESP2)
+Verbatim        text for people, "=txt:…" (RESP3), a bulk string (RESP2)
 """
 
 from __future__ import annotations
 
-from typing import Union
+from typing import TypeAlias
 
 
 class Status:
@@ -50,6 +50,6 @@ class CommandError(Exception):
         return f"-{self.text}"
 
 
-Reply = Union[Status, Verbatim, CommandError, bytes, str, int, None, list["Reply"], dict["Reply", "Reply"]]
+Reply: TypeAlias = "Status | Verbatim | CommandError | bytes | str | int | None | list[Reply] | dict[Reply, Reply]"
 
 OK = Status("OK")

@@ -1,0 +1,32 @@
+"""The write-ahead log of a node: record.py the format, recovery.py opening, wal.py writing, reader.py looking at it.
+
+docs/LOG_FORMAT.md describes every file of a data directory.
+"""
+
+from __future__ import annotations
+
+from kvnode.log.ballot import Ballot
+from kvnode.log.discard import Cut
+from kvnode.log.errors import DamageError, DiskError, ForeignLogError, LockedError, LogError
+from kvnode.log.identity import Identity, cluster_id
+from kvnode.log.record import BadRecord, Record
+from kvnode.log.recovery import Recovered, open_log
+from kvnode.log.wal import LogOptions, WriteAheadLog
+
+__all__ = [
+    "BadRecord",
+    "Ballot",
+    "Cut",
+    "DamageError",
+    "DiskError",
+    "ForeignLogError",
+    "Identity",
+    "LockedError",
+    "LogError",
+    "LogOptions",
+    "Record",
+    "Recovered",
+    "WriteAheadLog",
+    "cluster_id",
+    "open_log",
+]

@@ -1,0 +1,66 @@
+"""What can be wrong with a log. The text of each is a full sentence, or several, for the operator.
+
+LogError
++-- LockedError       another process has the directory open
++-- ForeignLogError   the directory belongs to another node, another cluster or another set of members
++-- DamageError       something that was durable here can not be read any more
++-- DiskError         a read, write or fsync failed. The process must end: a failed fsync is never retried
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ADVICE = (
+    "Nothing was changed. If the other members are in good order, move this directory away and start the node again: "
+    "it comes back empty and fetches everything from them. Otherwise restore the directory from a copy."
+)
+
+
+class LogError(Exception):
+    """The log can not be used; the text says why, and what to do."""
+
+
+class LockedError(LogError):
+    """Another process has the directory open."""
+
+
+class ForeignLogError(LogError):
+    """The directory is not what this node was told that it is. Nothing in it was touched."""
+
+
+class DiskError(LogError):
+    """The disk failed. What was written since the last success may or may not be there."""
+
+
+class DamageError(LogError):
+    """Something durable is missing or wrong. Nothing in the directory was changed.
+
+    `first_seq` to `last_seq` are the entries concerned: `last_seq` None when it is not known how far, both None when
+    it is not the log. `offset` is in bytes, None when it is not about a place in the file.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        reason: str,
+        *,
+        offset: int | None = None,
+        first_seq: int | None = None,
+        last_seq: int | None = None,
+    ) -> None:
+        self.path = path
+        self.reason = reason
+        self.offset = offset
+        self.first_seq = first_seq
+        self.last_seq = last_seq
+        place = f"{path}" if offset is None else f"{path} at offset {offset}"
+        super().__init__(f"Damage in {place}{_entries(first_seq, last_seq)}: {reason}. {ADVICE}")
+
+
+def _entries(first_seq: int | None, last_seq: int | None) -> str:
+    if first_seq is None:
+        return ""
+    if last_seq is None:
+        return f" (entries from seq {first_seq} on)"
+    return f" (entries {first_seq} to {last_seq})"

@@ -1,0 +1,339 @@
+"""What a leader does with commands: evaluate on arrival, log the effects in batches, answer when it is safe.
+
+**S** A command is evaluated against the key space and the effects of everything logged before it (the overlay). What it
+changed, or read from the open batch, is answered when that batch's record is committed; what it read from a record that
+is not committed yet, when that is; any other read when a round sent after it has confirmed leadership. A commit in this
+term of a record proposed after a read confirms as much as a round.
+
+**S** On loss of leadership nothing is answered that was not committed: what was never logged is run again, what was
+logged stays pending (an orphan) until its (seq, term) is committed, or can not be any more because a newer term has
+committed without it; at its deadline it is answered -UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kvnode.invariant import invariant
+from kvnode.log.record import encode as encode_record
+from kvnode.net.replies import encode
+from kvnode.net.requests import Refused
+from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Group, Session
+from kvnode.reply import CommandError, Reply
+from kvnode.store.arguments import parse_int64
+from kvnode.store.command import Kind
+from kvnode.store.overlay import OPEN, Overlay
+from kvnode.store.table import resolve
+
+if TYPE_CHECKING:
+    from kvnode.node.node import Node
+
+RECORDS_IN_FLIGHT_MAX = 2
+"""Records on their way to a majority at once. More would make smaller batches, and each costs an fsync and a send per
+member; one alone would let the machine wait for its disk."""
+WAIT_MARGIN_MS = 100
+
+READ, WRITE = Kind.READ, Kind.WRITE
+
+
+class Leading:
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.raft = node.raft
+        self.overlay = Overlay(node.applier.keyspace)
+        self.open = Group()
+        self._open_bytes = 0
+        self._groups: deque[Group] = deque()
+        self._orphans: list[Group] = []
+        self._waits: list[Chunk] = []
+
+    def __repr__(self) -> str:
+        return f"Leading groups={len(self._groups)} orphans={len(self._orphans)} {self.overlay!r}"
+
+    # Running commands
+
+    def has_room(self) -> bool:
+        """False while too much is logged and not committed: commands wait, and are refused at their deadline."""
+        index = self.raft.index
+        uncommitted = index.bytes_until(index.last_seq) - index.bytes_until(self.raft.commit_seq)
+        return uncommitted < self.node.config.uncommitted_bytes_max
+
+    def run(self, session: Session) -> None:
+        """Run what has arrived, as far as it goes; the rest waits for the node to call again."""
+        while session.arrivals and not session.blockers and not session.is_backed_up:
+            if not self.has_room():
+                self.node.wait(session)
+                return
+            arrival = session.arrivals[0]
+            if arrival.position == 0:
+                session.queued_bytes -= arrival.size
+            goes_on = self._run_data_commands(session, arrival)
+            if goes_on and arrival.position < len(arrival.commands):
+                self._run_special(session, arrival)
+            if arrival.position >= len(arrival.commands):
+                session.arrivals.popleft()
+            if not goes_on:
+                self.node.run_next_turn(session)
+                return
+
+    def _run_data_commands(self, session: Session, arrival: Arrival) -> bool:
+        """Run the reads and writes of single keys that come next: one chunk, one answer.
+
+        False: there is more, but the replies to this much should leave first."""
+        overlay = self.overlay
+        batch_bytes_max = self.node.config.batch_bytes_max
+        commands = arrival.commands
+        start = position = arrival.position
+        chunk = Chunk(session, commands, arrival.deadline_ms)
+        replies = chunk.replies
+        protocol = session.protocol
+        is_plain = session.is_plain
+        measures = arrival.size + self._open_bytes > batch_bytes_max
+        is_full = reads = wrote = False
+        reply_bytes = 0
+        overlay.seen = 0
+        for command in commands[start:] if start else commands:
+            reply: Reply
+            try:
+                row = resolve(command)
+                if row.kind is WRITE:
+                    if measures:
+                        size = sum(map(len, command))
+                        is_full = self._open_bytes + size > batch_bytes_max and not overlay.is_open_empty
+                        if is_full:
+                            break
+                        self._open_bytes += size
+                    reads = True  # what has no effect is a read
+                    bookmark = overlay.begin()
+                    try:
+                        reply = row.evaluate(overlay, command)  # type: ignore[misc, assignment]
+                    except CommandError:
+                        overlay.abandon(bookmark)
+                        raise
+                    if overlay.finish(bookmark):
+                        wrote = True
+                elif row.kind is READ and not row.whole and not session.reads_locally:
+                    reads = True
+                    reply = row.evaluate(overlay, command)  # type: ignore[misc, assignment]
+                else:
+                    break
+            except CommandError as error:
+                reply = CommandError(command.text) if isinstance(command, Refused) else error
+            position += 1
+            encoded = encode(reply, protocol) if is_plain else session.encode(reply, self._seq_of_reply())
+            replies.append(encoded)
+            reply_bytes += len(encoded)
+            if reply_bytes > REPLY_BYTES_MAX:
+                break
+        arrival.position = position
+        if replies:
+            if len(replies) != len(commands):
+                chunk.commands = commands[start:position]
+            if not measures:
+                self._open_bytes += arrival.size
+            if wrote:
+                chunk.is_write = True
+                session.last_write_seq = self.raft.index.last_seq + overlay.open_count
+            self._gate(chunk, wrote, reads)
+            session.add(chunk, is_blocker=False)
+            if chunk.gates == 0:
+                self.node.release(session)
+        if is_full:
+            self.seal()
+        return reply_bytes <= REPLY_BYTES_MAX
+
+    def _seq_of_reply(self) -> int:
+        """A seq at which the reply just evaluated is the truth."""
+        overlay = self.overlay
+        if overlay.seen == OPEN or not overlay.is_open_empty:
+            return self.raft.index.last_seq + overlay.open_count
+        return max(overlay.seen, self.raft.commit_seq)
+
+    def _gate(self, chunk: Chunk, wrote: bool, reads: bool) -> None:
+        """**S** What has to come true before the chunk is answered."""
+        seen = self.overlay.seen
+        if wrote or seen == OPEN:
+            self.open.add(chunk)
+        elif reads:
+            if seen > self.raft.commit_seq:
+                next(group for group in self._groups if group.last_seq >= seen).add(chunk)
+            self.node.reads.add(chunk, self._ticket())
+
+    def _ticket(self) -> int:
+        ticket = self.raft.read()
+        invariant(ticket is not None, "a leader that has committed can always confirm a read")
+        return ticket or 0
+
+    def _run_special(self, session: Session, arrival: Arrival) -> None:
+        """Run one command that is no read or write of single keys, unless there is none."""
+        command = arrival.commands[arrival.position]
+        try:
+            row = resolve(command)
+        except CommandError:
+            return
+        if row.kind is Kind.SESSION:
+            arrival.position += 1
+            if row.name == "WAIT":
+                self._start_wait(session, command, arrival.deadline_ms)
+            else:
+                self.node.session_commands.run(session, row, command, arrival.deadline_ms)
+        elif row.kind is READ and session.reads_locally:
+            arrival.position += 1
+            self.node.reads.read_locally(session, [command], arrival.deadline_ms)
+        elif row.whole:
+            arrival.position += 1
+            chunk = Chunk(session, [command], arrival.deadline_ms)
+            chunk.gates = 1
+            session.add(chunk, is_blocker=True)
+            # It reads the key space without the overlay, so everything logged or evaluated so far must be applied.
+            self.node.reads.add(chunk, self._ticket(), self.raft.index.last_seq + self.overlay.open_count)
+
+    # Batches
+
+    def maybe_seal(self) -> None:
+        """At the end of a turn: log what has been evaluated, unless enough records are under way already."""
+        if self.overlay.effects and len(self._groups) < RECORDS_IN_FLIGHT_MAX:
+            self.seal()
+
+    def seal(self) -> None:
+        """Make the open batch a record, and propose it."""
+        raft, overlay = self.raft, self.overlay
+        first_seq = raft.index.last_seq + 1
+        group, self.open = self.open, Group()
+        group.last_seq = raft.index.last_seq + overlay.open_count
+        group.term = raft.term
+        entries = overlay.seal(group.last_seq)
+        time_ms = self.node.next_log_time_ms()
+        record = encode_record(raft.index.last_checksum, first_seq, raft.term, time_ms, raft.commit_seq, entries)
+        self._open_bytes = 0
+        self._groups.append(group)
+        raft.propose(record)
+
+    def propose_noop(self) -> None:
+        """The first record of a term. Its group has no chunks: nobody asked for it."""
+        self.overlay.effects.append(("NOOP",))
+        self.seal()
+
+    # Resolving
+
+    def on_commit(self) -> None:
+        """The commit seq has moved."""
+        commit_seq = self.raft.commit_seq
+        groups = self._groups
+        while groups and groups[0].last_seq <= commit_seq:
+            self._open_gates(groups.popleft())
+        if self._orphans:
+            self._resolve_orphans()
+
+    def _open_gates(self, group: Group) -> None:
+        release = self.node.release
+        for chunk in group.chunks:
+            chunk.gates -= 1
+            if chunk.gates == 0:
+                release(chunk.session)
+        group.chunks.clear()  # they refer to each other: nothing is left for the garbage collector
+
+    def _resolve_orphans(self) -> None:
+        index, commit_seq = self.raft.index, self.raft.commit_seq
+        commit_term = index.term_at(commit_seq)
+        pending: list[Group] = []
+        lost: list[Group] = []
+        for group in self._orphans:
+            is_in_log = group.last_seq <= index.last_seq and index.has(group.last_seq, group.term)
+            if is_in_log and group.last_seq <= commit_seq:
+                self._open_gates(group)
+            elif not is_in_log and commit_term > group.term:
+                lost.append(group)  # terms only grow along a log: it can not come back
+            else:
+                pending.append(group)
+        self._orphans = pending
+        for group in reversed(lost):
+            for chunk in reversed(group.chunks):
+                self.node.run_again(chunk)
+
+    def lose_leadership(self) -> None:
+        """**S** Drop the overlay whole; run again what was never logged; keep pending what was."""
+        self.overlay.drop_all()
+        open_group, self.open = self.open, Group()
+        self._open_bytes = 0
+        self._orphans += self._groups
+        self._groups.clear()
+        waits, self._waits = self._waits, []
+        for chunk in waits:
+            self.node.run_again(chunk)
+        for session in self.node.all_sessions():
+            self._sort_out(session, open_group)
+
+    def _sort_out(self, session: Session, open_group: Group) -> None:
+        later: Group | None = None
+        for chunk in reversed(list(session.chunks)):
+            group = chunk.group
+            if chunk.gates == 0 or chunk.is_blocker:
+                continue
+            if group is open_group or (group is None and later is None):
+                self.node.run_again(chunk)
+                continue
+            if group is None and later is not None:
+                # An unconfirmed read before a write that was logged: should that very record be committed, then what
+                # the read saw was the truth just before it.
+                later.chunks.insert(0, chunk)
+                chunk.group = later
+            later = chunk.group
+            chunk.gates = 1
+            chunk.is_blocker = True
+            session.blockers += 1
+
+    def expire(self) -> None:
+        """Answer what has reached its deadline while its record is neither committed nor lost."""
+        now_ms = self.node.now_ms
+        for group in [*self._groups, *self._orphans]:
+            if group.deadline_ms > now_ms:
+                continue
+            expired = [chunk for chunk in group.chunks if chunk.deadline_ms <= now_ms]
+            group.chunks = [chunk for chunk in group.chunks if chunk.deadline_ms > now_ms]
+            group.deadline_ms = min((chunk.deadline_ms for chunk in group.chunks), default=float("inf"))
+            for chunk in expired:
+                self.node.answer_unknown(chunk)
+        self._orphans = [group for group in self._orphans if group.chunks]
+
+    # WAIT
+
+    def _start_wait(self, session: Session, command: list[bytes], deadline_ms: float) -> None:
+        chunk = Chunk(session, [command], deadline_ms)
+        chunk.gates = 1
+        session.add(chunk, is_blocker=True)
+        try:
+            count, timeout_ms = parse_int64(command[1]), parse_int64(command[2])
+            if timeout_ms < 0:
+                raise CommandError("ERR timeout is negative")
+        except CommandError as error:
+            self.node.answer(chunk, error)
+            return
+        until_ms = deadline_ms - WAIT_MARGIN_MS
+        if timeout_ms:
+            until_ms = min(until_ms, self.node.now_ms + timeout_ms)
+        chunk.wait_for = (count, session.last_write_seq)
+        chunk.deadline_ms = until_ms
+        self._waits.append(chunk)
+        self.check_waits()
+
+    def check_waits(self) -> None:
+        """Answer each WAIT whose count is reached, or whose time is up."""
+        leader = self.raft.leading
+        if not self._waits or leader is None:
+            return
+        pending = []
+        for chunk in self._waits:
+            count_wanted, seq = chunk.wait_for or (0, 0)
+            count = sum(progress.voting and progress.match_seq >= seq for progress in leader.progress.values())
+            if count >= count_wanted or self.node.now_ms >= chunk.deadline_ms:
+                self.node.answer(chunk, count)
+            else:
+                pending.append(chunk)
+        self._waits = pending
+
+    def forget(self, session: Session) -> None:
+        """The session is gone."""
+        if self._waits:
+            self._waits = [chunk for chunk in self._waits if chunk.session is not session]

@@ -1,0 +1,564 @@
+"""A node as turns: `turn(now, events) -> outputs`.
+
+    events      what has arrived since the last turn, in order: bytes of connections, completions of the disk
+    outputs     bytes to send, deeds for the disk, notes for the log, when to come back
+
+A turn takes events into queues and consensus, then settles: follow a change of leader, apply what is committed,
+answer what is due, run commands, log the batch, let consensus send. It reads no clock, no disk and no network, so the
+simulator drives the same node that the runtime does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from random import Random
+from typing import Any
+
+from kvnode.config import Config
+from kvnode.log.record import Record
+from kvnode.log.recovery import Recovered
+from kvnode.net.replies import encode_error
+from kvnode.net.requests import Requests
+from kvnode.node import deeds, wire
+from kvnode.node.applying import Applier
+from kvnode.node.catch_up import CatchUp
+from kvnode.node.deeds import AppendRecords, CutLog, Event, GrantRightToVote, Outputs
+from kvnode.node.following import Following
+from kvnode.node.joining import Joining
+from kvnode.node.leading import Leading
+from kvnode.node.peers import Peers
+from kvnode.node.reads import Reads
+from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Command, RemoteSession, Session
+from kvnode.node.session_commands import SessionCommands
+from kvnode.node.tail import Tail
+from kvnode.raft import Cut, LogIndex, Options, Raft, SaveBallot
+from kvnode.raft import messages as m
+from kvnode.reply import CommandError, Reply
+from kvnode.store.cursors import Cursors
+from kvnode.store.table import resolve
+
+SWEEP_INTERVAL_MS = 50.0
+"""How exact deadlines are, and how soon a session that could not go on tries again."""
+SESSION_QUEUE_BYTES_MAX = 1024 * 1024
+"""A client that has sent more than this ahead of its replies is not read from until they have caught up."""
+
+NO_LEADER = "CLUSTERDOWN no leader within the time of the request; the command was not applied"
+UNKNOWN = "UNKNOWN the command may have been applied or not: the leader was lost before it was known"
+SHUTTING_DOWN = "CLUSTERDOWN this node is shutting down; the command was not applied"
+TOO_MANY_CLIENTS = b"-ERR max number of clients reached\r\n"
+
+
+class Node:
+    """`now_ms` is monotonic, `wall_ms` the wall clock, both of the present turn."""
+
+    def __init__(
+        self,
+        config: Config,
+        cluster_id: str,
+        recovered: Recovered,
+        applier: Applier,
+        *,
+        log_counters: Callable[[], Iterable[tuple[str, object]]],
+        random: Random,
+        now_ms: float,
+        wall_ms: float,
+    ) -> None:
+        """`applier` has been given every record of the recovered log, and has applied what is known committed."""
+        self.config = config
+        self.now_ms = self.started_ms = now_ms
+        self.wall_ms = wall_ms
+        self._log_time_ms = float(recovered.time_ms)
+        self._log_time_at_ms = now_ms
+        self.log_counters = log_counters
+        self.applier = applier
+        index = LogIndex(recovered.last_seqs, recovered.checksums, recovered.sizes, recovered.terms)
+        self.raft = Raft(
+            config.id,
+            config.member_ids,
+            index,
+            term=recovered.ballot.term,
+            vote=recovered.ballot.vote,
+            commit_seq=applier.applied_seq,
+            may_vote=recovered.identity.may_vote,
+            options=Options(
+                heartbeat_ms=config.heartbeat_ms,
+                election_timeout_ms=config.election_timeout_ms,
+                election_timeout_max_ms=config.election_timeout_max_ms,
+                window_bytes=config.catch_up_window_bytes,
+            ),
+            random=random,
+            now_ms=now_ms,
+        )
+        self.outputs = Outputs()
+        self.tail = Tail(index.last_seq)
+        self.catch_up = CatchUp()
+        self.sessions: dict[int, Session] = {}
+        self.turns = self.connections_received = self.commands_received = 0
+        self._commands_at_sweep = 0
+        self._remote: dict[int, RemoteSession] = {}
+        self._runnable: list[Session] = []
+        self._waiting: dict[int, Session] = {}
+        self._next_turn: list[Session] = []
+        self._outcomes: dict[str, list[list[Any]]] = {}
+        self._followed = (self.raft.term, self.raft.leader)
+        self._led_term = 0
+        self._must_grant_right = False
+        self._sweep_due_ms = now_ms
+        self._is_draining = False
+        self.peers = Peers(self, cluster_id)
+        self.leading = Leading(self)
+        self.following = Following(self)
+        self.reads = Reads(self, applier.keyspace, Cursors(random.getrandbits(51)))
+        self.joining = Joining(self, random.getrandbits(62))
+        self.session_commands = SessionCommands(self)
+
+    def __repr__(self) -> str:
+        return f"{self.raft!r} applied={self.applier.applied_seq} sessions={len(self.sessions)}"
+
+    # The turn
+
+    def turn(self, now_ms: float, wall_ms: float, events: Iterable[Event]) -> Outputs:
+        """Take the events in order; the outputs are to be carried out in full. An exception ends the node."""
+        self.turns += 1
+        self.now_ms, self.wall_ms = now_ms, wall_ms
+        for handler, arguments in events:
+            getattr(self, handler)(*arguments)
+        if self._next_turn:
+            later, self._next_turn = self._next_turn, []
+            for session in later:
+                self.enqueue(session)
+        self.raft.tick(now_ms)
+        self.joining.tick()
+        if now_ms >= self._sweep_due_ms:
+            self._sweep()
+        self._settle()
+        outputs, self.outputs = self.outputs, Outputs()
+        outputs.deadline_ms = min(self.raft.deadline_ms(), self.joining.deadline_ms(), self._sweep_due_ms)
+        return outputs
+
+    def _settle(self) -> None:
+        """Until nothing more follows from what is known: in a cluster of one, an answer can follow in the same turn."""
+        while True:
+            self._follow_change()
+            self._take_raft_output()
+            self._apply()
+            self._run()
+            if self.raft.leading:
+                self.leading.maybe_seal()
+            self.following.flush()
+            self.raft.flush()
+            if not self._take_raft_output() and not self._runnable:
+                break
+        self.reads.run_long()
+        self._send_outcomes()
+
+    def _follow_change(self) -> None:
+        """Another term or leader: nothing that was promised under the old one holds."""
+        state = (self.raft.term, self.raft.leader)
+        if state == self._followed:
+            return
+        self._followed = state
+        self.reads.void()
+        self.joining.void()
+        self.following.on_change()
+        if self._led_term:
+            self.leading.lose_leadership()
+            self._led_term = 0
+        if self.raft.leading:
+            self._led_term = self.raft.term
+            self.leading.propose_noop()
+        self._retry_waiting()
+
+    def _take_raft_output(self) -> bool:
+        """Whether there was anything that more can follow from."""
+        output = self.raft.take_output()
+        if output.disk:
+            self._take_disk(output.disk)
+        if self._must_grant_right:
+            self._must_grant_right = False
+            self.outputs.disk.append(GrantRightToVote())
+        for peer, message in output.messages:
+            self.peers.send(peer, message)
+        for ticket, seq in output.reads_ready:
+            self.joining.on_read_ready(ticket)
+            self.reads.on_ready(ticket, seq)
+        if output.reads_void and self._followed == (self.raft.term, self.raft.leader):
+            self.reads.void()  # asked and lost within the same term and leader
+        for peer, reason in output.drop_links:
+            self.peers.drop(peer, reason)
+        for after_seq in output.suspect_after:
+            self.note("error", "a member reports damaged records", {"after_seq": after_seq})
+        for event, fields in output.notes:
+            self.note("info", event, fields)
+        return bool(output.reads_ready or output.reads_void)
+
+    def _take_disk(self, deeds_of_raft: list[SaveBallot | Cut | m.RecordLike]) -> None:
+        disk = self.outputs.disk
+        for deed in deeds_of_raft:
+            if isinstance(deed, Record):
+                self.tail.append(deed)
+                self.applier.append(deed)
+                if not self.raft.leading:
+                    self.catch_up.received(deed)
+                self._log_time_ms = max(self._log_time_ms, deed.time_ms)
+                if disk and isinstance(disk[-1], AppendRecords):
+                    disk[-1].records.append(deed)
+                else:
+                    disk.append(AppendRecords([deed]))
+            elif isinstance(deed, Cut):
+                self.tail.truncate_suffix(deed.after_seq)
+                self.applier.truncate_suffix(deed.after_seq)
+                disk.append(CutLog(deed.after_seq))
+            elif isinstance(deed, SaveBallot):
+                disk.append(deeds.SaveBallot(deed.term, deed.vote))
+
+    def _apply(self) -> None:
+        applier, commit_seq = self.applier, self.raft.commit_seq
+        applied_before = applier.applied_seq
+        if applied_before < commit_seq:
+            if applier.apply(commit_seq):
+                self.outputs.wants_turn = True
+            self.leading.overlay.applied(applier.applied_seq)
+            self.leading.on_commit()
+        if applier.keyspace.free_some():
+            self.outputs.wants_turn = True
+        self.leading.check_waits()
+        self.reads.on_applied(applier.applied_seq)
+        leader = self.raft.leading
+        if leader is not None and applied_before < leader.noop_seq <= applier.applied_seq:
+            self._retry_waiting()
+
+    def can_serve(self) -> bool:
+        """**S** A new leader evaluates nothing until the no-op of its term is committed and applied."""
+        leader = self.raft.leading
+        return (
+            leader is not None
+            and leader.has_committed
+            and self.applier.applied_seq >= leader.noop_seq
+            and not leader.is_handing_over
+        )
+
+    def may_forward(self) -> bool:
+        """Whether the leader named by consensus is another node."""
+        return self.raft.leading is None
+
+    def _run(self) -> None:
+        while self._runnable:
+            sessions, self._runnable = self._runnable, []
+            serves = self.can_serve()
+            for session in sessions:
+                session.is_queued = False
+                if isinstance(session, RemoteSession) and (not serves or session.term != self.raft.term):
+                    self._run_remote(session)
+                elif serves:
+                    self.leading.run(session)
+                elif self.raft.leading is None:
+                    self.following.run(session)
+                else:
+                    self.wait(session)
+                if session.is_paused and session.queued_bytes < SESSION_QUEUE_BYTES_MAX:
+                    session.is_paused = False
+                    self.outputs.client_resumes.append(session.id)
+
+    def _run_remote(self, session: RemoteSession) -> None:
+        """A forward that this node can not run now: hold it while this term may still serve, else it is not done."""
+        if session.term == self.raft.term and self.raft.leading and not self.raft.leading.is_handing_over:
+            self.wait(session)
+        elif not session.chunks:
+            self._finish(session)
+
+    # Sessions
+
+    def all_sessions(self) -> Iterable[Session]:
+        return list(chain(self.sessions.values(), self._remote.values()))
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    def enqueue(self, session: Session) -> None:
+        """Run it in this turn."""
+        if not session.is_queued and session.arrivals:
+            session.is_queued = True
+            self._runnable.append(session)
+
+    def wait(self, session: Session) -> None:
+        """It can not go on now: try again when something has changed, until its deadline."""
+        self._waiting[id(session)] = session
+
+    def _retry_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for session in waiting.values():
+            self.enqueue(session)
+
+    def release(self, session: Session) -> None:
+        """Send what may be sent of a session's replies, and let it go on."""
+        replies = session.take_replies()
+        size = 0
+        if replies and session.id in self.sessions:
+            data = replies[0] if len(replies) == 1 else b"".join(replies)
+            size = len(data)
+            if size:
+                self.outputs.client_writes.append((session.id, data))
+        if session.arrivals and not session.blockers:
+            if size > REPLY_BYTES_MAX:
+                self.run_next_turn(session)
+            else:
+                self.enqueue(session)
+        elif session.is_idle:
+            if isinstance(session, RemoteSession):
+                self._finish(session)
+            elif session.is_ending and session.id in self.sessions:
+                self.outputs.client_closes.append(session.id)
+
+    def run_next_turn(self, session: Session) -> None:
+        """What it was answered in this turn should leave before it asks for more."""
+        self._next_turn.append(session)
+        self.outputs.wants_turn = True
+
+    def answer(self, chunk: Chunk, reply: Reply) -> None:
+        """Complete a chunk of one command."""
+        chunk.replies = [chunk.session.encode(reply, self.applier.applied_seq)]
+        chunk.gates = 0
+        self.release(chunk.session)
+
+    def answer_now(self, session: Session, command: Command, reply: Reply, deadline_ms: float) -> None:
+        """Answer a command that needs no more work, in its place."""
+        chunk = Chunk(session, [command], deadline_ms)
+        chunk.gates = 1
+        session.add(chunk, is_blocker=True)
+        self.answer(chunk, reply)
+
+    def _answer_all(self, chunk: Chunk, error_of: Callable[[Command], str]) -> None:
+        session = chunk.session
+        if chunk.gates == 0:
+            return
+        chunk.replies = [
+            session.encode(CommandError(error_of(command)), self.applier.applied_seq) for command in chunk.commands
+        ]
+        chunk.gates = 0
+        self.release(session)
+
+    def answer_unknown(self, chunk: Chunk) -> None:
+        """**S** It was logged or sent, and it is not known what became of it. Its reads certainly changed nothing."""
+        self._answer_all(chunk, lambda command: UNKNOWN if _may_write(command) else NO_LEADER)
+
+    def answer_refused(self, chunk: Chunk) -> None:
+        self._answer_all(chunk, lambda command: NO_LEADER)
+
+    def run_again(self, chunk: Chunk) -> None:
+        """It has certainly not taken effect, so it goes back to where it came from."""
+        session = chunk.session
+        if chunk.gates == 0 or session.is_gone:
+            return
+        session.put_back(chunk)
+        self.enqueue(session)
+
+    def outcome(self, peer: str, outcome: list[Any]) -> None:
+        """What became of a request that the member forwarded."""
+        self._outcomes.setdefault(peer, []).append(outcome)
+
+    def take_remote(self, session: RemoteSession) -> None:
+        self._remote[id(session)] = session
+        self.enqueue(session)
+
+    def _finish(self, session: RemoteSession) -> None:
+        if self._remote.pop(id(session), None) is not None:
+            session.arrivals.clear()
+            self.following.finish_remote(session)
+
+    def _send_outcomes(self) -> None:
+        if self._outcomes:
+            outcomes, self._outcomes = self._outcomes, {}
+            for peer, of_peer in outcomes.items():
+                self.peers.send(peer, wire.ForwardReplies(of_peer))
+
+    # Time
+
+    def next_log_time_ms(self) -> int:
+        """**S** Never goes back, whatever the wall clock does (DESIGN part 7)."""
+        elapsed_ms = self.now_ms - self._log_time_at_ms
+        self._log_time_ms = max(self.wall_ms, self._log_time_ms + elapsed_ms)
+        self._log_time_at_ms = self.now_ms
+        return int(self._log_time_ms)
+
+    def _sweep(self) -> None:
+        """Deadlines, and sessions that may be able to go on."""
+        self._sweep_due_ms = self.now_ms + SWEEP_INTERVAL_MS
+        self.leading.expire()
+        self.following.expire()
+        self.reads.expire()
+        self.peers.expire()
+        for session in list(self._waiting.values()):
+            self._expire_arrivals(session)
+        self._retry_waiting()
+        is_idle = self.commands_received == self._commands_at_sweep
+        self._commands_at_sweep = self.commands_received
+        if is_idle and self.applier.keyspace.merge_some():
+            self.outputs.wants_turn = True
+
+    def _expire_arrivals(self, session: Session) -> None:
+        while session.arrivals and session.arrivals[0].deadline_ms <= self.now_ms and not session.is_gone:
+            if isinstance(session, RemoteSession):
+                if not session.chunks:
+                    self._finish(session)
+                return
+            arrival = session.arrivals.popleft()
+            if arrival.position == 0:
+                session.queued_bytes -= arrival.size
+            chunk = Chunk(session, arrival.commands[arrival.position :], arrival.deadline_ms)
+            chunk.gates = 1
+            session.add(chunk, is_blocker=True)
+            self._answer_all(chunk, lambda command: SHUTTING_DOWN if self._is_draining else NO_LEADER)
+
+    # Events: clients
+
+    def on_client(self, session_id: int, address: str, requests: Requests | None = None) -> None:
+        """`requests`: the parser of a connection that was made while this node was loading."""
+        self.connections_received += 1
+        session = Session(session_id, address, requests or Requests(self.config.request_bytes_max), self.now_ms)
+        if len(self.sessions) >= self.config.clients_max or self._is_draining:
+            self.outputs.client_writes.append((session_id, TOO_MANY_CLIENTS))
+            self.outputs.client_closes.append(session_id)
+            return
+        self.sessions[session_id] = session
+
+    def on_client_bytes(self, session_id: int, data: bytes) -> None:
+        session = self.sessions.get(session_id)
+        if session is None or session.is_ending:
+            return
+        commands = session.requests.feed(data)
+        if commands:
+            self.commands_received += len(commands)
+            size = len(data)
+            session.arrivals.append(Arrival(commands, self.now_ms + self.config.request_timeout_ms, size))
+            session.queued_bytes += size
+            self.enqueue(session)
+            if session.queued_bytes > SESSION_QUEUE_BYTES_MAX and not session.is_paused:
+                session.is_paused = True
+                self.outputs.client_pauses.append(session_id)
+        if session.requests.fault is not None:
+            self._end_faulty(session, session.requests.fault)
+
+    def _end_faulty(self, session: Session, fault: str) -> None:
+        """The replies that are due, then the error, then the end."""
+        self.note("info", "client dropped", {"address": session.address, "reason": fault})
+        self._run()
+        chunk = Chunk(session, [[b""]], self.now_ms)
+        chunk.replies = [encode_error(fault)]
+        session.add(chunk, is_blocker=True)
+        session.is_ending = True
+        self.release(session)
+
+    def on_client_eof(self, session_id: int) -> None:
+        """The client sends no more, but may still read: answer what it has asked, then close."""
+        session = self.sessions.get(session_id)
+        if session is not None and not session.is_ending:
+            session.is_ending = True
+            if session.is_idle:
+                self.outputs.client_closes.append(session_id)
+
+    def on_client_backed_up(self, session_id: int, is_backed_up: bool) -> None:
+        """Whether the client leaves its replies unread: if so nothing more of it is run."""
+        session = self.sessions.get(session_id)
+        if session is not None:
+            session.is_backed_up = is_backed_up
+            if not is_backed_up:
+                self.enqueue(session)
+
+    def on_client_gone(self, session_id: int) -> None:
+        session = self.sessions.pop(session_id, None)
+        if session is not None:
+            session.is_ending = session.is_gone = True
+            session.arrivals.clear()
+            self._waiting.pop(id(session), None)
+            self.leading.forget(session)
+
+    def close_when_answered(self, session: Session) -> None:
+        session.is_ending = True
+        session.arrivals.clear()
+        if session.is_idle:
+            self.outputs.client_closes.append(session.id)
+
+    # Events: peers
+
+    def on_dialed(self, link_id: int, peer: str, lane: str, address: str) -> None:
+        self.peers.on_dialed(link_id, peer, lane, address)
+
+    def on_accepted(self, link_id: int, address: str) -> None:
+        self.peers.on_accepted(link_id, address)
+
+    def on_link_bytes(self, link_id: int, data: bytes) -> None:
+        self.peers.on_bytes(link_id, data)
+
+    def on_link_closed(self, link_id: int) -> None:
+        self.peers.on_closed(link_id)
+
+    def on_peer_message(self, peer: str, message: wire.PeerMessage) -> None:
+        if isinstance(message, wire.Forward):
+            self._follow_change()
+            self.following.on_forward(peer, message)
+        elif isinstance(message, wire.ForwardReplies):
+            self.following.on_replies(peer, message)
+        elif isinstance(message, wire.JoinQuestion):
+            self.joining.on_question(peer, message)
+        elif isinstance(message, wire.JoinAnswer):
+            self.joining.on_answer(peer, message)
+        elif isinstance(message, wire.JoinTarget):
+            self.joining.on_target(message)
+        else:
+            if isinstance(message, m.Append) and message.catch_up_to:
+                self.catch_up.expect(message.catch_up_to, self.now_ms)
+            self.raft.step(peer, message, self.now_ms)
+            if self.raft.output.disk:
+                self._take_raft_output()
+
+    # Events: the disk
+
+    def on_appended(self, seq: int, term: int) -> None:
+        self.raft.durable(seq, term)
+        self.tail.durable_seq = self.raft.durable_seq
+        self.catch_up.on_durable(self.raft.durable_seq, self.now_ms, self.note)
+
+    def on_cut(self, after_seq: int) -> None:
+        self.note("warning", "records cut, kept in discarded/", {"after_seq": after_seq})
+
+    def on_ballot_saved(self, term: int, vote: str | None) -> None:
+        self.raft.ballot_saved(term, vote)
+
+    def save_right(self) -> None:
+        """After the ballot that consensus has asked for."""
+        self._must_grant_right = True
+
+    def on_right_granted(self) -> None:
+        self.joining.on_saved()
+
+    def on_read(self, peer: str, after_seq: int, last_seq: int, data: bytes) -> None:
+        self.peers.on_read(peer, after_seq, last_seq, data)
+
+    # Shutting down
+
+    def on_shutdown(self) -> None:
+        """Take no more, hand leadership over, answer what is pending."""
+        self._is_draining = True
+        successor = self.raft.transfer()
+        if successor is not None:
+            self.note("info", "handing over leadership", {"to": successor})
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether a node that is shutting down has nothing left to do."""
+        leader = self.raft.leading
+        has_work = any(not session.is_idle for session in self.all_sessions())
+        return not has_work and (leader is None or not leader.is_handing_over)
+
+    def note(self, level: str, event: str, fields: dict[str, object]) -> None:
+        self.outputs.notes.append((level, event, fields))
+
+
+def _may_write(command: Command) -> bool:
+    try:
+        return resolve(command).kind.value == "write"
+    except CommandError:
+        return False

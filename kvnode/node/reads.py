@@ -1,0 +1,158 @@
+"""Reads that wait: for the leader to be confirmed, for the log to be applied, for their turn when they are long.
+
+At the leader, reads of single keys are evaluated on arrival and wait here for a round alone. All others (at a follower,
+or of the whole key space) are evaluated at the end: a ticket of consensus names the seq that must be applied before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from heapq import heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING
+
+from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Command, Session
+from kvnode.reply import CommandError
+from kvnode.store.command import Reading
+from kvnode.store.cursors import Cursors
+from kvnode.store.keyspace import KeySpace
+from kvnode.store.table import resolve
+
+if TYPE_CHECKING:
+    from kvnode.node.node import Node
+
+SLICES_PER_TURN = 8
+"""A slice of a long read takes a few milliseconds."""
+
+
+class Reads:
+    """Also what reads of the whole key space see: `keyspace` and `cursors`."""
+
+    def __init__(self, node: Node, keyspace: KeySpace, cursors: Cursors) -> None:
+        self.node = node
+        self.keyspace = keyspace
+        self.cursors = cursors
+        self._tickets: dict[int, list[tuple[Chunk, int]]] = {}
+        self._applying: list[tuple[int, int, Chunk]] = []  # a heap by seq
+        self._order = count()
+        self._long: deque[Chunk] = deque()
+
+    def __repr__(self) -> str:
+        tickets = sum(map(len, self._tickets.values()))
+        return f"Reads unconfirmed={tickets} unapplied={len(self._applying)} long={len(self._long)}"
+
+    # Confirming
+
+    def add(self, chunk: Chunk, ticket: int, seq: int = 0) -> None:
+        """Let the chunk wait for `ticket`; if it is still to be evaluated, also until `seq` at least is applied."""
+        if chunk.replies:
+            chunk.gates += 1  # evaluated on arrival
+        self._tickets.setdefault(ticket, []).append((chunk, seq))
+
+    def on_ready(self, ticket: int, seq: int) -> None:
+        for waiting in [number for number in self._tickets if number <= ticket]:
+            for chunk, seq_min in self._tickets.pop(waiting):
+                if chunk.replies:
+                    chunk.gates -= 1
+                    if chunk.gates == 0:
+                        self.node.release(chunk.session)
+                else:
+                    heappush(self._applying, (max(seq, seq_min), next(self._order), chunk))
+
+    def void(self) -> None:
+        """No ticket will be answered: chunks that are still to be evaluated are run again.
+
+        Those evaluated on arrival are sorted out where leadership is lost."""
+        tickets, self._tickets = self._tickets, {}
+        for waiting in tickets.values():
+            for chunk, _ in waiting:
+                if not chunk.replies:
+                    self.node.run_again(chunk)
+
+    # Evaluating
+
+    def on_applied(self, applied_seq: int) -> None:
+        while self._applying and self._applying[0][0] <= applied_seq:
+            self._evaluate(heappop(self._applying)[2])
+
+    def read_locally(self, session: Session, commands: list[Command], deadline_ms: float) -> None:
+        """Reads that asked for no more than what is applied here."""
+        chunk = Chunk(session, commands, deadline_ms)
+        chunk.gates = 1
+        session.add(chunk, is_blocker=True)
+        self._evaluate(chunk)
+
+    def start_long(self, chunk: Chunk, reading: Reading) -> None:
+        chunk.reading = reading
+        self._long.append(chunk)
+        self.node.outputs.wants_turn = True
+
+    def _evaluate(self, chunk: Chunk) -> None:
+        """Evaluate the commands that have no reply yet, up to one that takes long."""
+        session, applied_seq = chunk.session, self.node.applier.applied_seq
+        if chunk.gates == 0 or session.is_gone:
+            return
+        reply_bytes = 0
+        for command in chunk.commands[len(chunk.replies) :]:
+            if reply_bytes > REPLY_BYTES_MAX:
+                session.arrivals.appendleft(Arrival(chunk.commands[len(chunk.replies) :], chunk.deadline_ms, 0))
+                chunk.commands = chunk.commands[: len(chunk.replies)]
+                break
+            try:
+                row = resolve(command)
+                reply = row.evaluate(self if row.whole else self.keyspace, command)  # type: ignore[misc]
+            except CommandError as error:
+                reply = error
+            if isinstance(reply, Generator):
+                self.start_long(chunk, reply)
+                return
+            chunk.replies.append(session.encode(reply, applied_seq))
+            reply_bytes += len(chunk.replies[-1])
+        chunk.gates = 0
+        self.node.release(session)
+
+    def run_long(self) -> None:
+        """Some slices of the long reads, in turns."""
+        for _ in range(min(SLICES_PER_TURN, 4 * len(self._long))):
+            if not self._long:
+                break
+            chunk = self._long.popleft()
+            if chunk.reading is None or chunk.gates == 0 or chunk.session.is_gone:
+                self._close(chunk)
+                continue
+            try:
+                next(chunk.reading)
+                self._long.append(chunk)
+                continue
+            except StopIteration as stop:
+                reply = stop.value
+            except CommandError as error:
+                reply = error
+            chunk.reading = None
+            chunk.replies.append(chunk.session.encode(reply, self.node.applier.applied_seq))
+            self._evaluate(chunk)
+        if self._long:
+            self.node.outputs.wants_turn = True
+
+    def _close(self, chunk: Chunk) -> None:
+        if chunk.reading is not None:
+            chunk.reading.close()
+            chunk.reading = None
+
+    def expire(self) -> None:
+        """Refuse what has reached its deadline: a read has no effect, so it is never in doubt."""
+        now_ms = self.node.now_ms
+        chunks = [chunk for waiting in self._tickets.values() for chunk, _ in waiting]
+        chunks += [chunk for _, _, chunk in self._applying]
+        chunks += self._long
+        expired = [chunk for chunk in chunks if chunk.gates and chunk.deadline_ms <= now_ms]
+        if not expired:
+            return
+        gone = set(map(id, expired))
+        self._tickets = {
+            ticket: [pair for pair in waiting if id(pair[0]) not in gone] for ticket, waiting in self._tickets.items()
+        }
+        self._applying = sorted(item for item in self._applying if id(item[2]) not in gone)
+        for chunk in expired:
+            self.node.answer_refused(chunk)

@@ -1,0 +1,216 @@
+"""A client's connection, and the pieces in which its commands are worked on.
+
+    Arrival   commands that came in one chunk of bytes, waiting to be run in order; they share a deadline
+    Chunk     commands of one session that are run together and answered together, when all their gates have opened
+    Group     the chunks that depend on one record of the log: answered when it is committed
+
+Replies leave in the order of the chunks. At the leader several chunks of a session may be under way, since they are
+logged in order; everywhere else a chunk is a *blocker*: nothing later of the session is run before it is resolved.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from kvnode.net.replies import RESP2, encode
+from kvnode.net.requests import Requests
+
+if TYPE_CHECKING:
+    from kvnode.reply import Reply
+
+Command = list[bytes]
+
+REPLY_BYTES_MAX = 1024 * 1024
+"""What a session may be answered in one turn, unless one reply alone is larger: a client that does not read what it
+asked for must not fill the memory."""
+
+
+class Arrival:
+    """`commands[position:]` are still to be run; after `deadline_ms` they are refused. `size`: bytes, about."""
+
+    __slots__ = ("commands", "deadline_ms", "position", "size")
+
+    def __init__(self, commands: list[Command], deadline_ms: float, size: int) -> None:
+        self.commands = commands
+        self.deadline_ms = deadline_ms
+        self.position = 0
+        self.size = size
+
+
+class Group:
+    """`last_seq` and `term` name the record; both are 0 while its batch is open."""
+
+    __slots__ = ("chunks", "deadline_ms", "last_seq", "term")
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.deadline_ms = float("inf")
+        self.last_seq = 0
+        self.term = 0
+
+    def add(self, chunk: Chunk) -> None:
+        self.chunks.append(chunk)
+        chunk.group = self
+        chunk.gates += 1
+        if chunk.deadline_ms < self.deadline_ms:
+            self.deadline_ms = chunk.deadline_ms
+
+
+class Chunk:
+    """`commands` as they came, so that they can be run again if they certainly have not taken effect. `replies` are
+    encoded, one per command. `gates`: how many conditions are still to come true. `group`: the record that it waits
+    for. `reading`: the whole-key-space read that is under way, in slices."""
+
+    __slots__ = (
+        "commands",
+        "deadline_ms",
+        "gates",
+        "group",
+        "is_blocker",
+        "is_write",
+        "reading",
+        "replies",
+        "session",
+        "ticket",
+        "wait_for",
+    )
+
+    def __init__(self, session: Session, commands: list[Command], deadline_ms: float) -> None:
+        self.session = session
+        self.commands = commands
+        self.deadline_ms = deadline_ms
+        self.replies: list[bytes] = []
+        self.gates = 0
+        self.group: Group | None = None
+        self.is_blocker = False
+        self.is_write = False
+        self.reading: Generator[None, None, Reply] | None = None
+        self.ticket = 0
+        self.wait_for: tuple[int, int] | None = None
+
+
+class Session:
+    """One connection. `protocol` is 2 or 3; `reads_locally` after READONLY; `tells_seq` after CLIENT REPLYSEQ ON."""
+
+    __slots__ = (
+        "address",
+        "arrivals",
+        "blockers",
+        "chunks",
+        "id",
+        "is_backed_up",
+        "is_ending",
+        "is_gone",
+        "is_paused",
+        "is_plain",
+        "is_queued",
+        "is_silent",
+        "last_write_seq",
+        "library",
+        "name",
+        "protocol",
+        "queued_bytes",
+        "reads_locally",
+        "requests",
+        "skips_reply",
+        "started_ms",
+        "tells_seq",
+    )
+
+    def __init__(self, session_id: int, address: str, requests: Requests, now_ms: float) -> None:
+        self.id = session_id
+        self.address = address
+        self.requests = requests
+        self.started_ms = now_ms
+        self.arrivals: deque[Arrival] = deque()
+        self.queued_bytes = 0
+        self.chunks: deque[Chunk] = deque()
+        self.blockers = 0
+        self.is_queued = self.is_paused = False
+        self.is_backed_up = False  # the client does not read its replies
+        self.is_ending = False  # no more input: close when everything is answered
+        self.is_gone = False
+        self.last_write_seq = 0
+        self.name = b""
+        self.library: dict[bytes, bytes] = {}
+        self.reset()
+
+    def __repr__(self) -> str:
+        return f"session {self.id} {self.address} waiting={len(self.arrivals)} pending={len(self.chunks)}"
+
+    def reset(self) -> None:
+        """What a new connection begins with, and RESET returns to."""
+        self.protocol = RESP2
+        self.reads_locally = self.tells_seq = False
+        self.is_silent = self.skips_reply = False
+        self.is_plain = True
+
+    def note_mode(self) -> None:
+        """After a change of mode. A plain session's replies are nothing but encoded."""
+        self.is_plain = not (self.tells_seq or self.is_silent or self.skips_reply)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.chunks and not self.arrivals
+
+    def encode(self, reply: Reply, seq: int) -> bytes:
+        """A reply that took effect at `seq`, as this session gets it: perhaps not at all (CLIENT REPLY)."""
+        if self.skips_reply:
+            self.skips_reply = False
+            self.note_mode()
+            return b""
+        if self.is_silent:
+            return b""
+        data = encode(reply, self.protocol)
+        return b"*2\r\n:%d\r\n%b" % (seq, data) if self.tells_seq else data
+
+    def add(self, chunk: Chunk, *, is_blocker: bool) -> None:
+        """Put a chunk in its place in the order of replies."""
+        chunk.is_blocker = is_blocker
+        self.blockers += is_blocker
+        self.chunks.append(chunk)
+
+    def put_back(self, chunk: Chunk) -> None:
+        """Run the newest chunk again: it has certainly not taken effect."""
+        self.chunks.remove(chunk)
+        self.blockers -= chunk.is_blocker
+        chunk.group = None
+        self.arrivals.appendleft(Arrival(chunk.commands, chunk.deadline_ms, 0))
+
+    def take_replies(self) -> list[bytes]:
+        """The replies that may leave now, in order."""
+        replies: list[bytes] = []
+        chunks = self.chunks
+        while chunks and chunks[0].gates == 0:
+            chunk = chunks.popleft()
+            self.blockers -= chunk.is_blocker
+            replies += chunk.replies
+        return replies
+
+
+class RemoteSession(Session):
+    """Commands that another member forwarded: one arrival, answered with one reply to that member.
+
+    `done` counts the commands that are answered; those after them certainly had no effect and may be run again."""
+
+    __slots__ = ("collected", "done", "peer", "request_id", "term")
+
+    def __init__(self, peer: str, request_id: int, term: int, now_ms: float) -> None:
+        super().__init__(-request_id, f"member {peer}", Requests(), now_ms)
+        self.peer = peer
+        self.request_id = request_id
+        self.term = term
+        self.done = 0
+        self.collected: list[bytes] = []
+
+    def take_replies(self) -> list[bytes]:
+        """Collected here until all of them are there."""
+        chunks = self.chunks
+        while chunks and chunks[0].gates == 0:
+            chunk = chunks.popleft()
+            self.blockers -= chunk.is_blocker
+            self.collected += chunk.replies
+            self.done += len(chunk.commands)
+        return []

@@ -1,0 +1,187 @@
+"""Messages between members as frames: [code, field, …], fields in the order of the message's class.
+
+An Append carries its records as one binary field, byte for byte as they stand in the log. What comes in is checked
+field by field: numbers are integers in [0, 2**63), and nothing else passes for them. A bad message is the sender's
+fault and drops the link; records that do not verify are for consensus to judge, since a mismatch before them comes
+first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from kvnode.log.record import BadRecord, Record, split
+from kvnode.net.frames import FrameError, frame, unpack
+from kvnode.raft import messages as m
+
+CONTROL, DATA = "control", "data"
+LANES = (CONTROL, DATA)
+"""Two connections to each member: what must not wait goes on the control lane, records and forwarded commands on the
+data lane, so that bulk never holds up a heartbeat."""
+
+MAGIC = "kvnode peer"
+VERSION = 1
+HELLO_BYTES_MAX = 1024
+ENVELOPE_BYTES_MAX = 1024 * 1024
+"""What a frame may hold besides one record or one request of the largest size."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinQuestion:
+    """I may not vote yet; `nonce` is new with this start of mine. Are you empty? What is your term?"""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAnswer:
+    """At your question I was `empty` (no record and no ballot) or not, and no term that I know was above `term`."""
+
+    nonce: int
+    empty: bool
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTarget:
+    """I led `term` after your question, had committed in it, and `seq` was committed then."""
+
+    nonce: int
+    term: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """For the leader of `term` and nobody else: requests as [request id, protocol, tells seq, last write seq,
+    milliseconds left, commands]. I send nothing later of their sessions before they are resolved."""
+
+    term: int
+    requests: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardReplies:
+    """Outcomes as [request id, commands done, replies, last write seq]. What is not done never will be, by me."""
+
+    outcomes: list[list[Any]]
+
+
+PeerMessage = m.Message | JoinQuestion | JoinAnswer | JoinTarget | Forward | ForwardReplies
+
+# The position is the code on the wire: append only.
+_TYPES: tuple[type[Any], ...] = (
+    m.Append,
+    m.Appended,
+    m.Heartbeat,
+    m.HeartbeatReply,
+    m.ReadQuestion,
+    m.ReadAnswer,
+    m.Position,
+    m.BackUp,
+    m.Damaged,
+    m.Newer,
+    m.PreVoteRequest,
+    m.PreVoteReply,
+    m.VoteRequest,
+    m.VoteReply,
+    m.TimeoutNow,
+    JoinQuestion,
+    JoinAnswer,
+    JoinTarget,
+    Forward,
+    ForwardReplies,
+)
+_APPEND = 0
+_APPEND_FIELDS = 7
+_CODES = {kind: code for code, kind in enumerate(_TYPES)}
+_FIELDS = {kind: [field.name for field in fields(kind)] for kind in _TYPES}
+_KINDS = {kind: [get_type_hints(kind)[name] for name in _FIELDS[kind]] for kind in _TYPES if kind is not m.Append}
+_SEQ_MAX = 2**63
+
+
+def lane_of(message: PeerMessage) -> str:
+    return DATA if isinstance(message, (m.Append, Forward, ForwardReplies)) else CONTROL
+
+
+def encode(message: PeerMessage) -> bytes:
+    """The frame of any message but Append."""
+    kind = type(message)
+    return frame([_CODES[kind], *(getattr(message, name) for name in _FIELDS[kind])])
+
+
+def encode_append(append: m.Append, raw: bytes) -> bytes:
+    """The frame of an Append with the bytes of its records."""
+    a = append
+    return frame([_APPEND, a.term, a.prev_seq, a.prev_term, a.commit_seq, a.round, a.catch_up_to, a.last_seq, raw])
+
+
+def decode(body: bytes) -> PeerMessage:
+    """The message of a frame's body. Raises FrameError."""
+    array = unpack(body)
+    code = array[0] if array else None
+    if type(code) is not int or not 0 <= code < len(_TYPES):
+        raise FrameError(f"a message of unknown type {code!r:.50}")
+    if code == _APPEND:
+        return _decode_append(array)
+    kind = _TYPES[code]
+    hints = _KINDS[kind]
+    values = array[1 : 1 + len(hints)]
+    if len(values) < len(hints) or not all(_fits(value, hint) for value, hint in zip(values, hints, strict=True)):
+        raise FrameError(f"a {kind.__name__} with a field missing, of a wrong type or out of range")
+    message: PeerMessage = kind(*values)
+    if isinstance(message, Forward) and not all(map(_is_request, message.requests)):
+        raise FrameError("a Forward with a malformed request")
+    if isinstance(message, ForwardReplies) and not all(map(_is_outcome, message.outcomes)):
+        raise FrameError("a ForwardReplies with a malformed outcome")
+    return message
+
+
+def _decode_append(array: list[Any]) -> m.Append:
+    numbers = array[1 : 1 + _APPEND_FIELDS]
+    raw = array[1 + _APPEND_FIELDS] if len(array) > 1 + _APPEND_FIELDS else None
+    if not all(_is_number(number) for number in numbers) or type(raw) is not bytes:
+        raise FrameError("an Append with a field missing, of a wrong type or out of range")
+    records: tuple[Record, ...] = ()
+    damage = None
+    try:
+        records = tuple(split(raw))
+    except BadRecord as error:
+        damage = str(error)
+    return m.Append(*numbers, records=records, damage=damage)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _SEQ_MAX
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is int:
+        return _is_number(value)
+    if hint is bool:
+        return type(value) is bool
+    return type(value) is list
+
+
+def _is_request(value: Any) -> bool:
+    if type(value) is not list or len(value) != 6:
+        return False
+    request_id, protocol, tells_seq, last_write_seq, left_ms, commands = value
+    return (
+        all(map(_is_number, (request_id, last_write_seq, left_ms)))
+        and protocol in (2, 3)
+        and type(tells_seq) is bool
+        and type(commands) is list
+        and len(commands) > 0
+        and all(type(c) is list and c and all(type(argument) is bytes for argument in c) for c in commands)
+    )
+
+
+def _is_outcome(value: Any) -> bool:
+    return (
+        type(value) is list
+        and len(value) == 4
+        and all(map(_is_number, (value[0], value[1], value[3])))
+        and type(value[2]) is bytes
+    )

@@ -1,0 +1,121 @@
+"""Where the records of the log end, in which terms, with which checksums: all that consensus knows of the log.
+
+Three parallel columns with one row per record (last seq, checksum, bytes up to its end) and the runs of terms. 20 bytes
+per record: a log of a million records costs 20 MB.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+from kvnode.invariant import invariant
+from kvnode.raft.messages import RecordLike
+
+
+class LogIndex:
+    """The positions of a log. Seq 0, term 0, checksum 0 stand for "before the first record"."""
+
+    def __init__(
+        self,
+        last_seqs: Sequence[int] = (),
+        checksums: Sequence[int] = (),
+        sizes: Sequence[int] = (),
+        terms: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """`terms`: runs as (first seq, term), ascending. The other columns have a row per record."""
+        self._ends = array("Q", last_seqs)
+        self._checksums = array("I", checksums)
+        self._bytes = array("Q")
+        total = 0
+        for size in sizes:
+            total += size
+            self._bytes.append(total)
+        self._run_starts = [first for first, _ in terms]
+        self._run_terms = [term for _, term in terms]
+        self._note_last()
+
+    def __repr__(self) -> str:
+        return f"last={self.last_seq}@{self.last_term}"
+
+    def _note_last(self) -> None:
+        self.last_seq: int = self._ends[-1] if self._ends else 0
+        self.last_checksum: int = self._checksums[-1] if self._ends else 0
+        self.last_term: int = self._run_terms[-1] if self._run_terms else 0
+
+    # Writing
+
+    def append(self, record: RecordLike) -> None:
+        invariant(record.first_seq == self.last_seq + 1, f"seq {record.first_seq} does not follow {self.last_seq}")
+        invariant(record.term >= self.last_term, f"term {record.term} after term {self.last_term}")
+        invariant(record.prev_checksum == self.last_checksum, f"seq {record.first_seq} breaks the chain of checksums")
+        if record.term != self.last_term:
+            self._run_starts.append(record.first_seq)
+            self._run_terms.append(record.term)
+        self._bytes.append((self._bytes[-1] if self._bytes else 0) + record.size)
+        self._ends.append(record.last_seq)
+        self._checksums.append(record.checksum)
+        self.last_seq, self.last_term, self.last_checksum = record.last_seq, record.term, record.checksum
+
+    def truncate_suffix(self, after_seq: int) -> None:
+        """Forget every record after `after_seq`, which must be the end of one."""
+        keep = self._row(after_seq) + 1
+        del self._ends[keep:], self._checksums[keep:], self._bytes[keep:]
+        while self._run_starts and self._run_starts[-1] > after_seq:
+            self._run_starts.pop()
+            self._run_terms.pop()
+        self._note_last()
+
+    # Reading
+
+    def _row(self, end_seq: int) -> int:
+        """The row of the record that ends at `end_seq`; -1 for seq 0."""
+        if end_seq == 0:
+            return -1
+        row = bisect_left(self._ends, end_seq)
+        invariant(row < len(self._ends) and self._ends[row] == end_seq, f"no record ends at seq {end_seq}")
+        return row
+
+    def ends_at(self, seq: int) -> bool:
+        """Whether a record ends at `seq` (seq 0 counts as one)."""
+        if seq in (self.last_seq, 0):
+            return True
+        row = bisect_left(self._ends, seq)
+        return row < len(self._ends) and self._ends[row] == seq
+
+    def has(self, seq: int, term: int) -> bool:
+        """Whether a record of `term` ends at `seq`."""
+        return self.ends_at(seq) and self.term_at(seq) == term
+
+    def term_at(self, seq: int) -> int:
+        """The term of the entry `seq`, which must be in the log; 0 for seq 0."""
+        invariant(0 <= seq <= self.last_seq, f"seq {seq} is not in the log, which ends at {self.last_seq}")
+        if self._run_starts and seq >= self._run_starts[-1]:
+            return self.last_term
+        run = bisect_right(self._run_starts, seq) - 1
+        return self._run_terms[run] if run >= 0 else 0
+
+    def checksum_at(self, end_seq: int) -> int:
+        return self._checksums[self._row(end_seq)] if end_seq else 0
+
+    def bytes_until(self, end_seq: int) -> int:
+        """The size of all records up to the one that ends at `end_seq`."""
+        if end_seq == 0:
+            return 0
+        return self._bytes[-1] if end_seq == self.last_seq else self._bytes[self._row(end_seq)]
+
+    def end_at_or_before(self, seq: int, term_max: int) -> int:
+        """The last end of a record at or before `seq` whose term is at most `term_max`; 0 if there is none."""
+        run = bisect_right(self._run_terms, term_max)
+        if run < len(self._run_starts):
+            seq = min(seq, self._run_starts[run] - 1)
+        row = bisect_right(self._ends, seq) - 1
+        return self._ends[row] if row >= 0 else 0
+
+    def end_of_chunk(self, after_seq: int, bytes_max: int) -> int:
+        """The end of a run of records after `after_seq`: at most `bytes_max` bytes, but at least one record."""
+        row = self._row(after_seq) + 1
+        start = self._bytes[row - 1] if row else 0
+        end = bisect_right(self._bytes, start + bytes_max, row) - 1
+        return self._ends[max(end, row)]

@@ -1,0 +1,136 @@
+"""Connections as asyncio sees them: bytes in become events, bytes out are written, and nothing is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from kvnode.config import Member
+from kvnode.runtime.loading import LoadingClient
+
+if TYPE_CHECKING:
+    from kvnode.runtime.loop import Runtime
+
+DIAL_TIMEOUT_S = 2.0
+DIAL_AGAIN_S = (0.05, 0.1, 0.2, 0.4)
+"""Waits between attempts to reach a member; the last one repeats."""
+UNANSWERED_MS_MAX = 5000
+"""A connection on which sent bytes are not acknowledged for so long is given up (TCP_USER_TIMEOUT)."""
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    if not peer:
+        return "?"
+    host, port = peer[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class ClientConnection(asyncio.Protocol):
+    """A client. While the node loads its log, `loading` answers instead."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.id = runtime.next_id()
+        self.transport: asyncio.Transport
+        self.loading: LoadingClient | None = None
+        self.is_paused_by_node = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.runtime.clients[self.id] = self
+        if self.runtime.node is None:
+            self.loading = LoadingClient(self.runtime.config.request_bytes_max)
+        else:
+            self.runtime.post("on_client", self.id, _address(transport))
+
+    def data_received(self, data: bytes) -> None:
+        if self.loading is None:
+            self.runtime.post("on_client_bytes", self.id, data)
+            return
+        self.transport.write(self.loading.answer(data))
+        if self.loading.requests.fault is not None:
+            self.transport.close()
+
+    def loaded(self) -> None:
+        """The node can answer now: it goes on with the parser as it is."""
+        if self.loading is not None:
+            self.runtime.post("on_client", self.id, _address(self.transport), self.loading.requests)
+            self.loading = None
+
+    def eof_received(self) -> bool:
+        if self.loading is not None:
+            return False
+        self.runtime.post("on_client_eof", self.id)
+        return True  # it may still read
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.runtime.clients.pop(self.id, None)
+        if self.loading is None:
+            self.runtime.post("on_client_gone", self.id)
+
+    def pause_writing(self) -> None:
+        if self.loading is None:
+            self.runtime.post("on_client_backed_up", self.id, True)
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.loading is None:
+            self.runtime.post("on_client_backed_up", self.id, False)
+        if not self.is_paused_by_node:
+            self.transport.resume_reading()
+
+
+class LinkConnection(asyncio.Protocol):
+    """A connection with a member, dialed (`member` and `lane` are known) or accepted."""
+
+    def __init__(self, runtime: Runtime, member: Member | None = None, lane: str = "") -> None:
+        self.runtime = runtime
+        self.id = runtime.next_id()
+        self.member = member
+        self.lane = lane
+        self.transport: asyncio.Transport
+        self.closed = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.runtime.links[self.id] = self
+        sock: socket.socket = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS_MAX)
+        if self.member is None:
+            self.runtime.post("on_accepted", self.id, _address(transport))
+        else:
+            self.runtime.post("on_dialed", self.id, self.member.id, self.lane, _address(transport))
+
+    def data_received(self, data: bytes) -> None:
+        self.runtime.post("on_link_bytes", self.id, data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.runtime.links.pop(self.id, None)
+        self.runtime.post("on_link_closed", self.id)
+        self.closed.set()
+
+
+async def keep_dialing(runtime: Runtime, member: Member, lane: str) -> None:
+    """Keep one connection to one lane of one member, for ever."""
+    loop = asyncio.get_running_loop()
+    attempt = 0
+    while True:
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                _, connection = await loop.create_connection(
+                    lambda: LinkConnection(runtime, member, lane), member.peer_host, member.peer_port
+                )
+        except (OSError, TimeoutError):
+            pass  # down, or not up yet: the node tells when members come and go
+        else:
+            before = loop.time()
+            await connection.closed.wait()
+            if loop.time() - before > 1:
+                attempt = 0
+        await asyncio.sleep(DIAL_AGAIN_S[min(attempt, len(DIAL_AGAIN_S) - 1)])
+        attempt += 1

@@ -1,0 +1,21 @@
+"""What clients hear while the log is read: each command is answered -LOADING, and so certainly not applied."""
+
+from __future__ import annotations
+
+from kvnode.net.replies import encode_error
+from kvnode.net.requests import Requests
+
+LOADING = encode_error("LOADING this node is reading its log; the command was not applied")
+
+
+class LoadingClient:
+    """One connection. `requests` goes on to the node, with whatever part of a command it holds."""
+
+    def __init__(self, request_bytes_max: int) -> None:
+        self.requests = Requests(request_bytes_max)
+
+    def answer(self, data: bytes) -> bytes:
+        replies = [LOADING] * len(self.requests.feed(data))
+        if self.requests.fault is not None:
+            replies.append(encode_error(self.requests.fault))
+        return b"".join(replies)

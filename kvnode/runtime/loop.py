@@ -1,0 +1,199 @@
+"""Turns: what has arrived since the last one goes into the node, what comes out is carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from kvnode.config import Config
+from kvnode.log.wal import WriteAheadLog
+from kvnode.node.deeds import Event, Outputs
+from kvnode.node.node import Node
+from kvnode.runtime.connections import ClientConnection, LinkConnection
+from kvnode.runtime.disk import Worker
+
+DRAIN_S_MAX = 4.5
+"""A node that was asked to stop is gone after this long, whatever is still pending."""
+
+
+class Runtime:
+    """One node's event loop. `node` is None while the log is read."""
+
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, logger: Any) -> None:
+        self.config = config
+        self.loop = loop
+        self.logger = logger
+        self.node: Node | None = None
+        self.clients: dict[int, ClientConnection] = {}
+        self.links: dict[int, LinkConnection] = {}
+        self.stopped: asyncio.Future[None] = loop.create_future()
+        self._writer: Worker
+        self._reader: Worker
+        self._log: WriteAheadLog
+        self._events: list[Event] = []
+        self._is_turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0.0
+        self._last_id = 0
+        self._is_draining = False
+        self._fsyncs_warned = 0
+
+    def next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def now_ms(self) -> float:
+        return self.loop.time() * 1000
+
+    def begin(self, node: Node, log: WriteAheadLog) -> None:
+        """The log is read: take part."""
+        self.node = node
+        self._log = log
+        self._writer = Worker("log writer", log, self._post_from_thread, self._fail_from_thread)
+        self._reader = Worker("log reader", log, self._post_from_thread, self._fail_from_thread)
+        for client in list(self.clients.values()):
+            client.loaded()
+        self._turn()
+
+    # Events
+
+    def post(self, handler: str, *arguments: Any) -> None:
+        """Let the node have an event in its next turn, which takes all that the event loop finds ready now."""
+        self._events.append((handler, arguments))
+        if not self._is_turn_due and self.node is not None:
+            self._is_turn_due = True
+            self.loop.call_soon(self._turn)
+
+    def _post_all(self, events: list[Event]) -> None:
+        self._events += events
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._turn()
+
+    def _post_from_thread(self, events: list[Event]) -> None:
+        self.loop.call_soon_threadsafe(self._post_all, events)
+
+    def _fail_from_thread(self, error: BaseException) -> None:
+        self.loop.call_soon_threadsafe(self.fail, error)
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing that follows could be trusted: end the process, without another word to anybody."""
+        if not self.stopped.done():
+            self.stopped.set_exception(error)
+
+    # Turns
+
+    def _turn(self) -> None:
+        self._is_turn_due = False
+        if self.stopped.done() or self.node is None:
+            return
+        events, self._events = self._events, []
+        try:
+            outputs = self.node.turn(self.now_ms(), time.time() * 1000, events)
+            self._carry_out(outputs)
+        except BaseException as error:
+            self.fail(error)
+            return
+        if outputs.wants_turn and not self._is_turn_due:
+            self._is_turn_due = True
+            self.loop.call_soon(self._turn)
+        self._set_timer(outputs.deadline_ms)
+        if self._is_draining and self.node.is_drained and not self._events:
+            self._stop()
+
+    def _carry_out(self, outputs: Outputs) -> None:
+        for deed in outputs.disk:
+            self._writer.put(deed)
+        for read in outputs.reads:
+            self._reader.put(read)
+        links, clients = self.links, self.clients
+        for link_id, data in outputs.link_writes:
+            link = links.get(link_id)
+            if link is not None:
+                link.transport.write(data)
+        for session_id, data in outputs.client_writes:
+            client = clients.get(session_id)
+            if client is not None:
+                client.transport.write(data)
+                if len(data) > 65536:
+                    self._check_backlog(client)
+        if outputs.client_pauses or outputs.client_resumes:
+            self._pause(outputs)
+        for session_id in outputs.client_closes:
+            if session_id in clients:
+                clients[session_id].transport.close()
+        for link_id in outputs.link_closes:
+            if link_id in links:
+                links[link_id].transport.close()
+        for level, event, fields in outputs.notes:
+            getattr(self.logger, level)(event, **fields)
+        self._warn_of_slow_fsync()
+
+    def _pause(self, outputs: Outputs) -> None:
+        for session_id in outputs.client_pauses:
+            if session_id in self.clients:
+                self.clients[session_id].is_paused_by_node = True
+                self.clients[session_id].transport.pause_reading()
+        for session_id in outputs.client_resumes:
+            if session_id in self.clients:
+                self.clients[session_id].is_paused_by_node = False
+                self.clients[session_id].transport.resume_reading()
+
+    def _check_backlog(self, client: ClientConnection) -> None:
+        """A client that leaves so many replies unread is cut off."""
+        if client.transport.get_write_buffer_size() > self.config.output_bytes_max:
+            self.logger.warning("client cut off: it does not read its replies", client=client.id)
+            client.transport.abort()
+
+    def _warn_of_slow_fsync(self) -> None:
+        counters = self._log.counters
+        took_ms = counters.fsync_last_us / 1000
+        if took_ms > self.config.fsync_warn_ms and counters.fsyncs != self._fsyncs_warned:
+            self._fsyncs_warned = counters.fsyncs
+            self.logger.warning("slow disk: one fsync took long, and every write waits for one", ms=round(took_ms))
+
+    def _set_timer(self, deadline_ms: float) -> None:
+        if self._timer is not None:
+            if self._timer_ms <= deadline_ms:
+                return  # it will wake us, and the next turn sets it anew
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        self._timer = self.loop.call_at(deadline_ms / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._is_turn_due:
+            self._turn()
+
+    # Stopping
+
+    def drain(self) -> None:
+        """SIGTERM: hand over, answer what is pending, stop."""
+        if self._is_draining or self.node is None:
+            self._stop()
+            return
+        self._is_draining = True
+        self.logger.info("stopping")
+        for client in self.clients.values():
+            client.transport.pause_reading()
+        self.loop.call_later(DRAIN_S_MAX, self._stop)
+        self.post("on_shutdown")
+
+    def _stop(self) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(None)
+
+    async def close(self) -> None:
+        """After a clean stop: let replies leave, finish what the disk has begun."""
+        for client in self.clients.values():
+            client.transport.close()
+        for link in self.links.values():
+            link.transport.close()
+        deadline = self.loop.time() + 0.3
+        while self.clients and self.loop.time() < deadline:
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - each connection tells of its end, none of the last
+        if self.node is not None:
+            self._reader.stop()
+            self._writer.stop()
+            self._log.close()

@@ -1,0 +1,210 @@
+"""A disk in memory, for the port kvnode.log.files.Files: it counts calls, stops at the n-th, and loses power.
+
+What was written is in the cache; what was fsynced is on the platter. `after_crash(model)` is the disk that the next
+start finds:
+
+    kept             the cache survived: the process was killed, the machine was not
+    synced           only what was fsynced: files and directories
+    torn_512         unsynced writes arrived in part: each sector of 512 bytes the old or the new one, at random
+    torn_4096        the same in pages
+    renames_first    directories as in the cache, contents of files only as fsynced
+    entries_missing  contents as in the cache, directories only as fsynced
+    zero_tail        sizes as in the cache, unsynced contents zero
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+MODELS = ("kept", "synced", "torn_512", "torn_4096", "renames_first", "entries_missing", "zero_tail")
+
+
+class PowerCut(BaseException):
+    """The machine stops before this call takes effect."""
+
+
+class MemoryFile:
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.synced = bytes(data)
+
+
+Directory = dict[str, "MemoryFile | None"]  # None: a directory of that name
+
+
+class MemoryDisk:
+    """`calls` lists the changing calls so far, as (name, what); the `stop_at`-th of them (from 0) raises PowerCut."""
+
+    def __init__(self) -> None:
+        self.cached: dict[Path, Directory] = {Path("/"): {}}
+        self.synced: dict[Path, Directory] = {Path("/"): {}}
+        self.calls: list[tuple[str, str]] = []
+        self.stop_at: int | None = None
+        self.fail_at: dict[int, OSError] = {}
+        self._open: dict[int, tuple[Path, MemoryFile]] = {}
+        self._next_fd = 100
+        self._locks: dict[int, Path] = {}
+
+    def __repr__(self) -> str:
+        return f"disk after {len(self.calls)} calls"
+
+    # What a test does with it.
+
+    def after_crash(self, model: str, seed: int = 0) -> MemoryDisk:
+        """The disk after the machine stopped now. A file that both directory tables name stays one file."""
+        disk = MemoryDisk()
+        names = self.synced if model in ("synced", "entries_missing") else self.cached
+        for path, directory in names.items():
+            entries: Directory = {}
+            for name, file in directory.items():
+                entries[name] = None if file is None else MemoryFile(_content(file, model, Random(f"{seed}{name}")))
+            disk.cached[path] = entries
+            disk.synced[path] = dict(entries)
+        return disk
+
+    def copy(self) -> MemoryDisk:
+        """The same disk, everything synced, nothing open."""
+        return self.after_crash("kept")
+
+    def contents(self) -> dict[str, bytes]:
+        """Every file but the locks: path -> bytes."""
+        return {
+            str(path / name): bytes(file.data)
+            for path, directory in self.cached.items()
+            for name, file in directory.items()
+            if file is not None and name != "lock"
+        }
+
+    def file(self, path: Path | str) -> MemoryFile:
+        path = Path(path)
+        file = self.cached.get(path.parent, {}).get(path.name)
+        if file is None:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return file
+
+    def put(self, path: Path | str, data: bytes) -> None:
+        """Replace a file's bytes, durably, as rot or an operator would."""
+        path = Path(path)
+        self.cached[path.parent][path.name] = self.synced[path.parent][path.name] = MemoryFile(data)
+
+    def remove(self, path: Path | str) -> None:
+        path = Path(path)
+        del self.cached[path.parent][path.name], self.synced[path.parent][path.name]
+
+    # The port.
+
+    def open_read(self, path: Path) -> int:
+        return self._opened(path, self.file(path))
+
+    def open_write(self, path: Path) -> int:
+        return self._opened(path, self.file(path))
+
+    def create(self, path: Path) -> int:
+        self._call("create", path.name)
+        file = self.cached[path.parent].setdefault(path.name, MemoryFile())
+        assert file is not None
+        file.data.clear()
+        return self._opened(path, file)
+
+    def lock(self, path: Path) -> int:
+        if path in self._locks.values():
+            raise BlockingIOError(11, "Resource temporarily unavailable", str(path))
+        file = self.cached[path.parent].setdefault(path.name, MemoryFile(b"4711\n"))
+        assert file is not None
+        fd = self._opened(path, file)
+        self._locks[fd] = path
+        return fd
+
+    def close(self, fd: int) -> None:
+        del self._open[fd]
+        self._locks.pop(fd, None)
+
+    def size(self, fd: int) -> int:
+        return len(self._open[fd][1].data)
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        return bytes(self._open[fd][1].data[offset : offset + count])
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> None:
+        path, file = self._open[fd]
+        self._call("pwrite", path.name)
+        file.data.extend(bytes(max(0, offset - len(file.data))))
+        file.data[offset : offset + len(data)] = data
+
+    def truncate(self, fd: int, size: int) -> None:
+        path, file = self._open[fd]
+        self._call("truncate", path.name)
+        del file.data[size:]
+
+    def fsync(self, fd: int) -> None:
+        path, file = self._open[fd]
+        self._call("fsync", path.name)
+        file.synced = bytes(file.data)
+
+    def fdatasync(self, fd: int) -> None:
+        path, file = self._open[fd]
+        self._call("fdatasync", path.name)
+        file.synced = bytes(file.data)
+
+    def fsync_dir(self, path: Path) -> None:
+        self._call("fsync_dir", path.name)
+        self.synced[path] = dict(self.cached[path])
+
+    def drop_cache(self, fd: int) -> None:
+        self._call("drop_cache", self._open[fd][0].name)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._call("rename", f"{source.name} {target.name}")
+        self.cached[target.parent][target.name] = self.cached[source.parent].pop(source.name)
+
+    def unlink(self, path: Path) -> None:
+        self._call("unlink", path.name)
+        del self.cached[path.parent][path.name]
+
+    def mkdir(self, path: Path) -> None:
+        self._call("mkdir", path.name)
+        self.cached[path.parent][path.name] = None
+        self.cached.setdefault(path, {})
+        self.synced.setdefault(path, {})
+
+    def listdir(self, path: Path) -> list[str]:
+        return sorted(self.cached[path])
+
+    def kind(self, path: Path) -> str | None:
+        if path == path.parent:
+            return "directory"
+        directory = self.cached.get(path.parent, {})
+        if path.name not in directory:
+            return None
+        return "directory" if directory[path.name] is None else "file"
+
+    def _opened(self, path: Path, file: MemoryFile) -> int:
+        self._next_fd += 1
+        self._open[self._next_fd] = (path, file)
+        return self._next_fd
+
+    def _call(self, name: str, what: str) -> None:
+        if len(self.calls) == self.stop_at:
+            raise PowerCut
+        self.calls.append((name, what))
+        error = self.fail_at.get(len(self.calls) - 1)
+        if error is not None:
+            raise error
+
+
+def _content(file: MemoryFile, model: str, random: Random) -> bytes:
+    new, old = bytes(file.data), file.synced
+    if model in ("kept", "entries_missing") or new == old:
+        return new
+    if model in ("synced", "renames_first"):
+        return old
+    if model == "zero_tail":
+        return old[: len(new)].ljust(len(new), b"\0")
+    return _torn(old, new, int(model.removeprefix("torn_")), random)
+
+
+def _torn(old: bytes, new: bytes, sector: int, random: Random) -> bytes:
+    size = random.choice((len(old), len(new)))
+    old, new = old.ljust(size, b"\0")[:size], new.ljust(size, b"\0")[:size]
+    return b"".join(random.choice((old, new))[at : at + sector] for at in range(0, size, sector))
