@@ -12,7 +12,7 @@ Verbatim        text for people, "=txt:…" (RESP3), a bulk string (RESP2)
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Union
 
 
 class Status:
@@ -50,6 +50,7 @@ class CommandError(Exception):
         return f"-{self.text}"
 
 
-Reply: TypeAlias = "Status | Verbatim | CommandError | bytes | str | int | None | list[Reply] | dict[Reply, Reply]"
+# Union, not |: the alias names itself in strings, and is used in other aliases at run time.
+Reply = Union[Status, Verbatim, CommandError, bytes, str, int, list["Reply"], dict["Reply", "Reply"], None]  # noqa: UP007
 
 OK = Status("OK")

@@ -8,7 +8,7 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 from kvnode.log.record import BadRecord, Record, split
@@ -149,7 +149,7 @@ def _decode_append(array: list[Any]) -> m.Append:
         records = tuple(split(raw))
     except BadRecord as error:
         damage = str(error)
-    return m.Append(*numbers, records=records, damage=damage)
+    return replace(m.Append(*numbers), records=records, damage=damage)
 
 
 def _is_number(value: Any) -> bool:

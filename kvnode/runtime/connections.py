@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kvnode.config import Member
 from kvnode.runtime.loading import LoadingClient
@@ -38,8 +38,7 @@ class ClientConnection(asyncio.Protocol):
         self.is_paused_by_node = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.runtime.clients[self.id] = self
         if self.runtime.node is None:
             self.loading = LoadingClient(self.runtime.config.request_bytes_max)
@@ -95,8 +94,7 @@ class LinkConnection(asyncio.Protocol):
         self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.runtime.links[self.id] = self
         sock: socket.socket = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -191,8 +191,8 @@ class Runtime:
         for link in self.links.values():
             link.transport.close()
         deadline = self.loop.time() + 0.3
-        while self.clients and self.loop.time() < deadline:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - each connection tells of its end, none of the last
+        while self.clients and self.loop.time() < deadline:  # noqa: ASYNC110 - none tells that it was the last
+            await asyncio.sleep(0.01)
         if self.node is not None:
             self._reader.stop()
             self._writer.stop()

@@ -70,6 +70,7 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -
     loop = asyncio.get_running_loop()
     logger = make_logger(config.id, config.log_level)
     runtime = Runtime(config, loop, logger)
+    loop.set_exception_handler(lambda _, context: runtime.fail(_error_of(context)))
     client_server = await loop.create_server(lambda: ClientConnection(runtime), sock=clients)
     loading = loop.create_task(_load(config, runtime, logger))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -95,6 +96,12 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -
     await runtime.close()
     logger.info("stopped")
     return EXIT_STOPPED
+
+
+def _error_of(context: dict[str, Any]) -> BaseException:
+    """What the event loop met where nobody was waiting for it: a defect, and so an end."""
+    error = context.get("exception")
+    return error if isinstance(error, BaseException) else RuntimeError(str(context.get("message")))
 
 
 def _process_id() -> int:

@@ -211,3 +211,38 @@ def test_many_tasks_share_a_client() -> None:
 
     with fake_node(lambda command: bulk(command[1])) as node:
         assert asyncio.run(main(node.address)) == [b"%d" % number for number in range(100)]
+
+
+METHODS: list[tuple[Call, bytes, bytes, Any]] = [
+    (lambda c: c.ping(), b"PING", b"+PONG\r\n", True),
+    (lambda c: c.set_get("k", "v"), b"SET k v GET", b"_\r\n", None),
+    (lambda c: c.getdel("k"), b"GETDEL k", bulk(b"v"), b"v"),
+    (lambda c: c.append("k", "v"), b"APPEND k v", b":3\r\n", 3),
+    (lambda c: c.strlen("k"), b"STRLEN k", b":3\r\n", 3),
+    (lambda c: c.type("k"), b"TYPE k", b"+string\r\n", "string"),
+    (lambda c: c.decr("k"), b"DECR k", b":-1\r\n", -1),
+    (lambda c: c.delete("a", "b"), b"DEL a b", b":2\r\n", 2),
+    (lambda c: c.exists("a"), b"EXISTS a", b":0\r\n", 0),
+    (lambda c: c.mget("a", "b"), b"MGET a b", b"*2\r\n_\r\n" + bulk(b"v"), [None, b"v"]),
+    (lambda c: c.mset({"a": 1}), b"MSET a 1", b"+OK\r\n", None),
+    (lambda c: c.keys("a*"), b"KEYS a*", b"*0\r\n", []),
+    (lambda c: c.range("a", limit=1), b"RANGE a + LIMIT 1", b"*2\r\n+a\r\n+1\r\n", [(b"a", b"1")]),
+    (lambda c: c.dbsize(), b"DBSIZE", b":7\r\n", 7),
+    (lambda c: c.flushall(), b"FLUSHALL", b"+OK\r\n", None),
+    (lambda c: c.info("server"), b"INFO server", bulk(b"a:1\r\n"), {"a": 1}),
+    (lambda c: c.command("ECHO", 1), b"ECHO 1", bulk(b"1"), b"1"),
+]
+
+
+def test_what_each_method_sends_and_returns(run: Run) -> None:
+    replies = {command.split()[0]: reply for _, command, reply, _ in METHODS}
+    with fake_node(lambda command: replies[command[0]]) as node:
+        results = run([node.address], *(call for call, _, _, _ in METHODS))
+        assert [b" ".join(command) for command in node.received] == [command for _, command, _, _ in METHODS]
+    assert results == [result for _, _, _, result in METHODS]
+
+
+def test_repr_tells_where_it_is(run: Run) -> None:
+    with fake_node(say(b"+OK\r\n")) as node:
+        (text,) = run([node.address, "localhost:1"], repr)
+    assert text.endswith(f"KVClient {node.address},localhost:1 at={node.address}")
