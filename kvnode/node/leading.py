@@ -29,7 +29,8 @@ from kvnode.store.table import resolve
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-RECORDS_IN_FLIGHT_MAX = 2
+import os
+RECORDS_IN_FLIGHT_MAX = int(os.environ.get("RIF","2"))
 """Records on their way to a majority at once. More would make smaller batches, and each costs an fsync and a send per
 member; one alone would let the machine wait for its disk."""
 WAIT_MARGIN_MS = 100

@@ -40,7 +40,5 @@ class Cursors:
         """The key to go on after. Raises CommandError for a cursor that is not known here (any more)."""
         key = self._keys.get(cursor)
         if key is None:
-            raise CommandError(
-                f"ERR unknown cursor {cursor}: it belongs to another node, or is too old; begin again with 0"
-            )
+            raise CommandError(f"ERR unknown cursor {cursor}: of another node, or too old; begin again with 0")
         return key

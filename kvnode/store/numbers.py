@@ -28,10 +28,12 @@ def decrby(overlay: Overlay, args: list[bytes]) -> Reply:
 
 def _add(overlay: Overlay, key: bytes, amount: int) -> int:
     value = overlay.get(key)
-    total = amount if value is None else parse_int64(value) + amount
-    if not INT64_MIN <= total <= INT64_MAX:
-        raise CommandError("ERR increment or decrement would overflow")
-    digits = b"%d" % total
-    overlay.limits.check(key, digits)
-    overlay.set(key, digits)
+    if value is None:
+        total = amount
+        overlay.limits.check(key, b"%d" % total)
+    else:
+        total = parse_int64(value) + amount
+        if not INT64_MIN <= total <= INT64_MAX:
+            raise CommandError("ERR increment or decrement would overflow")
+    overlay.set(key, b"%d" % total)
     return total

@@ -4,9 +4,9 @@
     sealed layers   one per record that is logged but not applied, each with the record's last seq
     key space       what is applied
 
-A command is evaluated against the newest word on each key, so that increments pipelined by many clients, or two `SET …
-NX` of which the first is not yet committed, come out as if each had waited for the one before. A layer maps keys to
-values, None for a deleted key. After FLUSHALL a layer is opaque: nothing below it is seen.
+A command is evaluated against the newest word on each key, so that the increments that many clients pipeline, or two
+SET with NX of which the first is not yet committed, come out as if each had waited for the one before. A layer maps
+keys to values, None for a deleted key. After FLUSHALL a layer is opaque: nothing below it is seen.
 
 `seen` says how far the log must be committed before what was read here may be answered: the last seq of the newest
 layer that had a word on it, OPEN for the open one, 0 when the key space alone answered. The caller resets it.
@@ -24,7 +24,6 @@ from kvnode.store.keyspace import KeySpace
 OPEN: Final = 2**63  # above every seq
 
 Changes = dict[bytes, bytes | None]
-
 
 _MISSING: Final[Any] = object()  # "no word on this key", as opposed to None, "deleted"
 
@@ -110,8 +109,7 @@ class Overlay:
         return len(self.effects)
 
     def finish(self, bookmark: int) -> bool:
-        """The command is evaluated. False: it had no effect and is a read. True: its effects are the last of `effects`,
-        as one entry."""
+        """The command is evaluated. True: what it changed is now one entry, the last of `effects`. False: a read."""
         effects = self.effects
         count = len(effects) - bookmark
         if count > 1:

@@ -65,7 +65,7 @@ def _range(keyspace: KeySpace, start: bytes | None, end: bytes | None, limit: in
     pairs: list[Reply] = []
     size = 0
     with (yield from take_snapshot(keyspace)) as snapshot:
-        for part in snapshot.slices(start, end):
+        for part in snapshot.slices(start, end, count=min(limit, READ_SLICE)):
             wanted = part[: limit - len(pairs) // 2]
             for key, value in zip(wanted, snapshot.values(wanted), strict=True):
                 size += len(key) + len(value)
@@ -118,11 +118,16 @@ def _nothing(key: bytes) -> bool:
 
 def _scan(view: WholeView, after: bytes | None, count: int, matches: Callable[[bytes], object]) -> Reading:
     found: list[Reply] = []
+    size = 0
     last = None  # the last of the keys looked at, if there are more
     with (yield from take_snapshot(view.keyspace)) as snapshot:
         start = None if after is None else after + b"\0"  # the next key there could be
-        for part in snapshot.slices(start, count=min(count, READ_SLICE)):
-            found += [key for key in part if matches(key)]
+        for keys in snapshot.slices(start, count=min(count, READ_SLICE)):
+            part = keys[:count]
+            matching = [key for key in part if matches(key)]
+            size += sum(map(len, matching))
+            view.keyspace.limits.check_reply_bytes(size)
+            found += matching
             count -= len(part)
             if count <= 0:
                 last = part[-1]

@@ -10,6 +10,7 @@ import pytest
 
 from kvnode.log import DamageError, Record
 from kvnode.log.discard import DISCARDED
+from kvnode.log.record import encode
 from tests.crash.log_maker import DIRECTORY, chain, make_log, open_memory, raws, segment_paths
 from tests.crash.memory_disk import MemoryDisk
 
@@ -148,7 +149,10 @@ def test_a_missing_segment_is_damage(missing: int, synced: int) -> None:
 
 @pytest.mark.parametrize("synced", [0, len(RECORDS)])
 def test_a_valid_record_in_the_wrong_place_is_damage_even_above_the_mark(synced: int) -> None:
-    for wrong in (RECORDS[0], RECORDS[-3], chain(12, value=b"w")[-2]):
+    last, before_last = RECORDS[-1], RECORDS[-2]
+    wrong_chain = encode(before_last.checksum ^ 1, last.first_seq, 1, 0, 0, [["NOOP"]])
+    wrong_seq = encode(before_last.checksum, last.first_seq + 1, 1, 0, 0, [["NOOP"]])
+    for wrong in (RECORDS[0], before_last, wrong_chain, wrong_seq):
         disk = make_variant(min(synced, 11))
         path = SEGMENTS[-1]
         data = bytes(disk.file(path).data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,14 @@ def test_what_is_not_a_log(tmp_path: Path, data: bytes) -> None:
         segments(tmp_path)
     with pytest.raises(LogError, match="No such file"):
         segments(tmp_path / "nothing")
+
+
+def test_the_ten_lines_of_the_documentation_read_a_log(directory: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "LOG_FORMAT.md").read_text()
+    program = text.split("```python\n")[1].split("```")[0]
+    command = [sys.executable, "-c", program, *map(str, sorted(directory.glob("*.log")))]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines == [f"{seq} 1 SET b'key {seq}' b'v'" for seq in range(1, 25)]
 
 
 def test_a_record_larger_than_a_chunk(tmp_path: Path) -> None:

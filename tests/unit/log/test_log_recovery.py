@@ -277,3 +277,30 @@ def test_an_error_of_the_consumer_is_passed_on_and_the_lock_freed(stopped: Path)
     with pytest.raises(RuntimeError, match="consumer"):
         open_real(stopped, on_record=fail)
     open_real(stopped).log.close()
+
+
+def test_a_directory_that_another_node_made_meanwhile_is_refused() -> None:
+    """Looking comes before locking, so that a refusal touches nothing; whoever was quicker must still be noticed."""
+
+    class Contended(MemoryDisk):
+        def lock(self, path: Path) -> int:
+            other = MemoryDisk()
+            open_log(DIRECTORY, cluster_id=cluster_id(MEMBERS), node_id="B", members=MEMBERS, files=other).log.close()
+            made = other.copy()
+            self.cached, self.synced = made.cached, made.synced
+            return super().lock(path)
+
+    with pytest.raises(ForeignLogError, match="belongs to node B"):
+        open_memory(Contended())
+
+
+def test_a_torn_tail_is_cut_durably_after_its_copy_is_durable() -> None:
+    disk = make_log(chain(3))
+    path = segment_paths(disk)[-1]
+    disk.put(path, bytes(disk.file(path).data) + b"junk")
+    cut = open_memory(disk).cut
+    assert cut is not None
+    truncated = disk.calls.index(("truncate", path.name))
+    assert disk.calls[truncated + 1] == ("fsync", path.name)
+    assert ("fsync", cut.copy.name + ".tmp") in disk.calls[:truncated]
+    assert disk.file(cut.copy).synced.endswith(b"junk")

@@ -325,3 +325,56 @@ def test_reading_while_the_log_grows_and_is_cut(tmp_path: Path) -> None:
     log.close()
     assert faults == []
     assert pieces
+
+
+class SlowDisk(MemoryDisk):
+    """A reader's pread waits until a cut has truncated its file; the cut goes on when the reader is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_armed = False
+        self.has_truncated = threading.Event()
+        self.reader_is_done = threading.Event()
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        if self.is_armed and threading.current_thread().name == "reader":
+            assert self.has_truncated.wait(10)
+        return super().pread(fd, count, offset)
+
+    def truncate(self, fd: int, size: int) -> None:
+        super().truncate(fd, size)
+        self.has_truncated.set()
+        assert self.reader_is_done.wait(10)
+
+
+def test_a_read_that_a_cut_overtakes_is_done_again() -> None:
+    disk = SlowDisk()
+    log = open_memory(disk, segment_bytes=10_000).log
+    log.save_ballot(1, None)
+    records = chain(6)
+    log.append(records)
+    results: list[object] = []
+
+    def read() -> None:
+        try:
+            results.append(log.read(0, 1 << 20))
+        except DiskError as error:
+            results.append(error)
+        disk.reader_is_done.set()
+
+    original = disk.open_read
+
+    def open_read(path: Path) -> int:
+        if threading.current_thread() is reader:
+            disk.is_armed = True
+            opened.set()
+        return original(path)
+
+    opened = threading.Event()
+    disk.open_read = open_read  # type: ignore[method-assign]
+    reader = threading.Thread(target=read, name="reader")
+    reader.start()
+    assert opened.wait(10)
+    log.cut(records[2].last_seq)
+    reader.join()
+    assert results == [(b"".join(raws(records[:3])), records[2].last_seq)]

@@ -127,12 +127,25 @@ def test_a_range_is_half_open(pairs: dict[bytes, bytes], start: bytes | None, en
         ["TX", [["TX", []]]],
         ["DEL", b"a", b"b"],
         ["NOOP", 1],
+        ["SET", b"a"],
+        ["SET", b"a", b"1", b"an option of a later version"],
+        ["TX"],
     ],
 )
 def test_an_entry_that_cannot_be_applied_stops_the_node(entry: list) -> None:
     keyspace = KeySpace()
     keyspace.apply([["SET", b"a", b"1"]])
     with pytest.raises(InvariantError, match=entry[0]):
+        keyspace.apply([entry])
+
+
+@pytest.mark.parametrize("entry", [[], None, ["SET", [], b""], ["TX", 1]])
+@pytest.mark.parametrize("has_snapshot", [False, True])
+def test_an_entry_that_is_none_stops_the_node(entry: object, has_snapshot: bool) -> None:
+    keyspace = KeySpace()
+    if has_snapshot:
+        keyspace.snapshot()
+    with pytest.raises(InvariantError, match="unknown form"):
         keyspace.apply([entry])
 
 
@@ -150,6 +163,16 @@ def test_merging_and_freeing_go_in_slices() -> None:
     keyspace.apply([["FLUSHALL"]])
     remaining = iter(lambda: keyspace.free_some(4), False)
     assert 5 <= len(list(remaining)) < 20
+
+
+@pytest.mark.parametrize("removed", [1, 2, 9, 10])
+def test_few_or_many_keys_leave_the_index(removed: int) -> None:
+    keyspace = KeySpace()
+    keys = [b"%d" % number for number in range(10)]
+    keyspace.apply([["SET", key, b""] for key in keys])
+    keyspace.merge()
+    keyspace.apply([["DEL", key] for key in keys[:removed]])
+    assert list(content(merged(keyspace))) == keys[removed:]
 
 
 def test_what_a_snapshot_reads_is_not_freed() -> None:

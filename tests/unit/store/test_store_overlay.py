@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -40,7 +41,6 @@ class Node:
     overlay: Overlay = field(default_factory=lambda: Overlay(KeySpace(LIMITS)))
     records: deque[tuple[int, list]] = field(default_factory=deque)
     last_seq: int = 0
-    touched: dict[bytes, int] = field(default_factory=dict)  # key -> last seq of the record that changed it
 
     def run(self, *args: bytes) -> Reply:
         """Evaluate one command and say what the client would be told."""
@@ -68,6 +68,10 @@ class Node:
             self.overlay.applied(seq)
 
 
+def is_int64(text: bytes) -> bool:
+    return bool(re.fullmatch(rb"0|-?[1-9][0-9]*", text)) and -(2**63) <= int(text) < 2**63
+
+
 class Model:
     """What Redis answers, written down once more and as simply as possible."""
 
@@ -75,10 +79,7 @@ class Model:
         self.values: dict[bytes, bytes] = {}
 
     def run(self, name: bytes, *args: bytes) -> Reply:
-        return getattr(self, name.decode().lower())(*args)
-
-    def store(self, key: bytes, value: bytes) -> None:
-        self.values[key] = value
+        return getattr(self, {b"DEL": "delete"}.get(name, name.decode().lower()))(*args)
 
     def get(self, key: bytes) -> Reply:
         return self.values.get(key)
@@ -161,18 +162,15 @@ class Model:
 
     def add(self, key: bytes, amount: bytes, sign: int) -> Reply:
         value = self.values.get(key, b"0")
-        numbers = [b"0", b"-1", b"1", b"41", b"9223372036854775807", b"-9223372036854775808"]
-        if amount not in numbers or not (value in numbers or value.lstrip(b"-").isdigit() and len(value) > 1):
+        if not is_int64(value) or not is_int64(amount):
             return "-ERR value is not an integer or out of range"
-        if value in (b"9223372036854775808", b"01"):
-            return "-ERR value is not an integer or out of range"
-        total = int(value) + sign * int(amount)
-        if not -(2**63) <= total < 2**63:
+        total = b"%d" % (int(value) + sign * int(amount))
+        if not is_int64(total):
             return "-ERR increment or decrement would overflow"
-        if too_long := self.too_long(key, b"%d" % total):
+        if too_long := self.too_long(key, total):
             return too_long
-        self.values[key] = b"%d" % total
-        return total
+        self.values[key] = total
+        return int(total)
 
     def flushall(self) -> Reply:
         self.values.clear()
@@ -185,3 +183,137 @@ class Model:
         if len(key) > 8:
             return f"-ERR key is too long ({len(key)} bytes, the limit is 8: key_bytes_max)"
         return None
+
+
+def request(name: bytes, *args: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+    return st.tuples(st.just(name), *args).map(list)
+
+
+def request_on(name: bytes, *args: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+    """A request on one key or several."""
+    several = st.lists(st.tuples(*args), min_size=1, max_size=3).map(
+        lambda groups: [arg for group in groups for arg in group]
+    )
+    return several.map(lambda args: [name, *args])
+
+
+OPTIONS = st.lists(st.sampled_from([b"NX", b"XX", b"GET"]), max_size=2)
+READS = st.one_of(
+    *(request(name, KEY) for name in (b"GET", b"STRLEN", b"TYPE")),
+    *(request_on(name, KEY) for name in (b"MGET", b"EXISTS")),
+)
+WRITES = st.one_of(
+    *(request(name, KEY, VALUE) for name in (b"SET", b"UPD", b"SETNX", b"GETSET", b"APPEND")),
+    *(request(name, KEY, st.sampled_from(NUMBERS)) for name in (b"INCRBY", b"DECRBY")),
+    *(request(name, KEY) for name in (b"INCR", b"DECR", b"GETDEL")),
+    st.tuples(request(b"SET", KEY, VALUE), OPTIONS).map(lambda parts: parts[0] + parts[1]),
+    request_on(b"DEL", KEY),
+    request_on(b"MSET", KEY, VALUE),
+    request(b"FLUSHALL"),
+)
+STEPS = st.lists(st.one_of(READS, WRITES, WRITES, st.sampled_from(["seal", "apply one"])), max_size=40)
+
+
+@given(STEPS)
+def test_replies_and_replay_are_those_of_a_plain_dict(steps: list) -> None:
+    node = Node()
+    model = Model()
+    for step in steps:
+        match step:
+            case "seal":
+                node.seal()
+            case "apply one":
+                node.apply_one()
+            case args:
+                assert node.run(*args) == model.run(*args)
+    node.seal()
+    while node.records:
+        node.apply_one()
+    assert {key: node.overlay.keyspace.get(key) for key in model.values} == model.values
+    assert len(node.overlay.keyspace) == len(model.values)
+
+
+def changed_keys(entries: list, every_key: list[bytes]) -> set[bytes]:
+    changed: set[bytes] = set()
+    for entry in entries:
+        if entry[0] == "TX":
+            changed |= changed_keys(entry[1], every_key)
+        else:
+            changed.update(every_key if entry[0] == "FLUSHALL" else [entry[1]])
+    return changed
+
+
+@given(STEPS, KEY)
+def test_seen_is_the_newest_pending_record_that_has_a_word_on_the_key(steps: list, key: bytes) -> None:
+    node = Node()
+    pending: list[tuple[int, list]] = []
+    for step in steps:
+        match step:
+            case "seal":
+                entries = list(node.overlay.effects)
+                node.seal()
+                pending.append((node.last_seq, entries))
+            case "apply one":
+                node.apply_one()
+            case args:
+                node.run(*args)
+    in_log = [seq for seq, _ in node.records]
+    words = [seq for seq, entries in pending if seq in in_log and key in changed_keys(entries, [key])]
+    expected = OPEN if key in changed_keys(node.overlay.effects, [key]) else max(words, default=0)
+    node.overlay.seen = 0
+    node.run(b"GET", key)
+    assert node.overlay.seen == expected
+
+
+def test_seen_of_several_keys_is_the_highest() -> None:
+    node = Node()
+    for key in (b"a", b"b"):
+        node.run(b"SET", key, b"1")
+        node.seal()
+    node.overlay.seen = 0
+    node.run(b"MGET", b"b", b"a", b"c")
+    assert node.overlay.seen == 2
+
+
+def test_one_entry_for_each_command_with_an_effect() -> None:
+    node = Node()
+    node.run(b"SET", b"a", b"1")
+    node.run(b"GET", b"a")
+    node.run(b"UPD", b"missing", b"1")
+    node.run(b"INCR", b"a")
+    node.run(b"APPEND", b"a", b"0")
+    node.run(b"MSET", b"b", b"1", b"c", b"2")
+    node.run(b"DEL", b"b", b"missing", b"c")
+    node.run(b"DEL", b"a", b"a")
+    node.run(b"FLUSHALL")
+    assert node.overlay.seal(7) == [
+        ("SET", b"a", b"1"),
+        ("SET", b"a", b"2"),
+        ("APPEND", b"a", b"0"),
+        ("TX", [("SET", b"b", b"1"), ("SET", b"c", b"2")]),
+        ("TX", [("DEL", b"b"), ("DEL", b"c")]),
+        ("DEL", b"a"),
+        ("FLUSHALL",),
+    ]
+    assert repr(node.overlay) == "Overlay open=0 sealed=[7] over KeySpace keys=0 unmerged=0 snapshots=0"
+
+
+def test_lost_leadership_leaves_what_is_applied() -> None:
+    node = Node()
+    node.run(b"SET", b"a", b"applied")
+    node.seal()
+    node.apply_one()
+    node.run(b"FLUSHALL")
+    node.seal()
+    node.run(b"SET", b"a", b"open")
+    node.overlay.drop_all()
+    assert node.run(b"GET", b"a") == b"applied"
+    assert node.overlay.is_open_empty
+
+
+def test_a_command_that_took_effect_cannot_be_refused() -> None:
+    overlay = Overlay(KeySpace())
+    bookmark = overlay.begin()
+    overlay.set(b"a", b"1")
+    with pytest.raises(InvariantError, match="refused after"):
+        overlay.abandon(bookmark)
