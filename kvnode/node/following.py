@@ -62,8 +62,7 @@ class Following:
             if arrival.position == 0:
                 session.queued_bytes -= arrival.size
             arrival.position += count
-            if arrival.position >= len(arrival.commands):
-                session.arrivals.popleft()
+            session.drop_if_done(arrival)
 
     def _run(self, session: Session, arrival: Arrival, row: Row) -> int:
         """Begin a run of commands of one kind; how many there are in it, 0 if it has to wait for a leader."""
@@ -106,7 +105,6 @@ class Following:
             return 0
         chunk = Chunk(session, run, deadline_ms)
         chunk.gates = 1
-        chunk.is_write = True
         session.add(chunk, is_blocker=True)
         self._request_id += 1
         self._forwards[self._request_id] = (leader, chunk)

@@ -189,8 +189,7 @@ class Node:
             self.peers.drop(peer, reason)
         for after_seq in output.suspect_after:
             self.note("error", "a member reports damaged records", {"after_seq": after_seq})
-        for event, fields in output.notes:
-            self.note("info", event, fields)
+        self.outputs.notes += output.notes
         return bool(output.reads_ready or output.reads_void)
 
     def _take_disk(self, deeds_of_raft: list[SaveBallot | Cut | m.RecordLike]) -> None:
@@ -301,13 +300,15 @@ class Node:
             size = len(data)
             if size:
                 self.outputs.client_writes.append((session.id, data))
-        if session.arrivals and not session.blockers:
+        if session.arrivals:
+            if session.blockers:
+                return
             if size > REPLY_BYTES_MAX:
                 self.run_next_turn(session)
             else:
                 self.enqueue(session)
-        elif session.is_idle:
-            if isinstance(session, RemoteSession):
+        elif not session.chunks:
+            if session.id < 0:
                 self._finish(session)
             elif session.is_ending and session.id in self.sessions:
                 self.outputs.client_closes.append(session.id)
@@ -363,10 +364,11 @@ class Node:
         self._remote[id(session)] = session
         self.enqueue(session)
 
-    def _finish(self, session: RemoteSession) -> None:
-        if self._remote.pop(id(session), None) is not None:
-            session.arrivals.clear()
-            self.following.finish_remote(session)
+    def _finish(self, session: Session) -> None:
+        remote = self._remote.pop(id(session), None)
+        if remote is not None:
+            remote.arrivals.clear()
+            self.following.finish_remote(remote)
 
     def _send_outcomes(self) -> None:
         if self._outcomes:
@@ -522,6 +524,7 @@ class Node:
         self.catch_up.on_durable(self.raft.durable_seq, self.now_ms, self.note)
 
     def on_cut(self, after_seq: int) -> None:
+        self.raft.cut_done()
         self.note("warning", "records cut, kept in discarded/", {"after_seq": after_seq})
 
     def on_ballot_saved(self, term: int, vote: str | None) -> None:

@@ -61,22 +61,17 @@ class Group:
 class Chunk:
     """`commands` as they came, so that they can be run again if they certainly have not taken effect. `replies` are
     encoded, one per command. `gates`: how many conditions are still to come true. `group`: the record that it waits
-    for. `reading`: the whole-key-space read that is under way, in slices."""
+    for."""
 
-    __slots__ = (
-        "commands",
-        "deadline_ms",
-        "gates",
-        "group",
-        "is_blocker",
-        "is_write",
-        "reading",
-        "replies",
-        "session",
-        "ticket",
-        "wait_for",
-    )
+    is_blocker = False
+    is_logged = False
+    """It is part of the record that its group names, having written or read what that record holds."""
+    reading: Generator[None, None, Reply] | None = None
+    """The read of the whole key space that is under way, in slices."""
+    wait_for: tuple[int, int] | None = None
+    """WAIT: how many members, which seq."""
 
+    # No __slots__: what is rare has its default in the class, and costs a common chunk nothing.
     def __init__(self, session: Session, commands: list[Command], deadline_ms: float) -> None:
         self.session = session
         self.commands = commands
@@ -84,11 +79,6 @@ class Chunk:
         self.replies: list[bytes] = []
         self.gates = 0
         self.group: Group | None = None
-        self.is_blocker = False
-        self.is_write = False
-        self.reading: Generator[None, None, Reply] | None = None
-        self.ticket = 0
-        self.wait_for: tuple[int, int] | None = None
 
 
 class Session:
@@ -168,21 +158,32 @@ class Session:
 
     def add(self, chunk: Chunk, *, is_blocker: bool) -> None:
         """Put a chunk in its place in the order of replies."""
-        chunk.is_blocker = is_blocker
-        self.blockers += is_blocker
+        if is_blocker:
+            chunk.is_blocker = True
+            self.blockers += 1
         self.chunks.append(chunk)
+
+    def drop_if_done(self, arrival: Arrival) -> None:
+        """After some of the first arrival's commands were run; one of them may have ended the session (QUIT)."""
+        if arrival.position >= len(arrival.commands) and self.arrivals and self.arrivals[0] is arrival:
+            self.arrivals.popleft()
 
     def put_back(self, chunk: Chunk) -> None:
         """Run the newest chunk again: it has certainly not taken effect."""
         self.chunks.remove(chunk)
         self.blockers -= chunk.is_blocker
+        chunk.gates = 0  # whatever still refers to it has nothing to open
         chunk.group = None
         self.arrivals.appendleft(Arrival(chunk.commands, chunk.deadline_ms, 0))
 
     def take_replies(self) -> list[bytes]:
         """The replies that may leave now, in order."""
-        replies: list[bytes] = []
         chunks = self.chunks
+        if len(chunks) == 1 and chunks[0].gates == 0:
+            chunk = chunks.pop()
+            self.blockers -= chunk.is_blocker
+            return chunk.replies
+        replies: list[bytes] = []
         while chunks and chunks[0].gates == 0:
             chunk = chunks.popleft()
             self.blockers -= chunk.is_blocker

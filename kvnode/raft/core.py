@@ -3,8 +3,8 @@
     step(sender, message)   a message of another member       durable(seq, term)        the log is on disk up to seq
     tick()                  time has passed                   ballot_saved(term, vote)  the ballot is on disk
     propose(record)         the leader's next record          link_up / link_down       a member can (not) be reached
-    read()                  a ticket for linearizable reads   flush()                   end of a turn: send what is due
-    take_output()           what is to be done now, in order
+    read()                  a ticket for linearizable reads   cut_done()                the oldest cut is on disk
+    take_output()           what is to be done now, in order  flush()                   end of a turn: send what is due
 
 "No acknowledgement before fsync" is a matter of where messages come from. Appended is made from `durable_seq`, which
 only a completion of the disk moves. A message of a term whose ballot is not on disk yet waits in `_held`, the second
@@ -13,6 +13,7 @@ outbox, until `ballot_saved` (dissertation 3.8).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
@@ -73,8 +74,8 @@ class Output:
     """(member, reason): what came from there can not be trusted."""
     suspect_after: list[int] = field(default_factory=list)
     """Seqs after which a member found our records damaged: verify them on the disk."""
-    notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-    """Events for the operator's log: (event, fields)."""
+    notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+    """For the operator's log: (level, event, fields)."""
 
 
 class Raft:
@@ -113,6 +114,7 @@ class Raft:
         self.links: set[str] = set()
         self._ballot_durable = True
         self._held: list[tuple[str, m.Message]] = []
+        self._pending_cuts: deque[int] = deque()
         # A ticket of an earlier life of this process must never answer a read of this one (pitfall 19).
         self._last_ticket = random.getrandbits(48)
         self._output = Output()
@@ -173,13 +175,21 @@ class Raft:
         self.append(record)
 
     def durable(self, seq: int, term: int) -> None:
-        """The log is on disk up to the end of the record (seq, term).
+        """All that was written before the record (seq, term), and that record, is on disk.
 
-        Void where that record was cut since: seq alone would take a later record for it (pitfall 12)."""
-        if seq <= self.durable_seq or seq > self.index.last_seq or not self.index.has(seq, term):
-            return
-        self.durable_seq = seq
-        self._role.on_durable()
+        **S** It may have been cut since, and a later record may have its seq (pitfall 12), or even the same record may
+        be on its way to the disk anew. So while a cut is on its way, only what is below it counts."""
+        if self._pending_cuts:
+            seq = min(seq, *self._pending_cuts)
+        else:
+            invariant(self.index.has(seq, term), f"the disk has written seq {seq} of term {term}, which was never cut")
+        if seq > self.durable_seq:
+            self.durable_seq = seq
+            self._role.on_durable()
+
+    def cut_done(self) -> None:
+        """The oldest cut that was asked for is durable."""
+        self._pending_cuts.popleft()
 
     def ballot_saved(self, term: int, vote: str | None) -> None:
         if (term, vote) != (self.term, self.vote):
@@ -224,6 +234,8 @@ class Raft:
         """This node has all that its id ever acknowledged, and has forsworn the terms that it may have voted in."""
         invariant(not self.may_vote, "the right to vote was granted twice")
         self.may_vote = True
+        if len(self.members) == 1:
+            self.become_follower(self.term, leader=None)  # and so a candidate at once: see Follower
 
     def flush(self) -> None:
         """The end of a turn: send what is due."""
@@ -239,6 +251,9 @@ class Raft:
     def output(self) -> Output:
         return self._output
 
+    def note(self, level: str, event: str, **fields: object) -> None:
+        self._output.notes.append((level, event, fields))
+
     def emit(self, to: str, message: m.Message) -> None:
         """**S** A message of a term leaves only when the ballot of that term is durable (pitfall 4)."""
         if self._ballot_durable:
@@ -252,8 +267,6 @@ class Raft:
 
     def election_deadline_ms(self) -> float:
         """A new random one each time, so that candidates part (dissertation 3.4)."""
-        if len(self.members) == 1:
-            return self.now_ms
         span = self.random.uniform(self.options.election_timeout_ms, self.options.election_timeout_max_ms)
         return self.now_ms + span
 
@@ -272,7 +285,7 @@ class Raft:
 
     def become_follower(self, term: int, leader: str | None) -> None:
         if isinstance(self._role, Leader):
-            self._output.notes.append(("leadership lost", {"term": self.term, "newer_term": term}))
+            self.note("info", "leadership lost", term=self.term, newer_term=term)
         if term > self.term:
             self.set_ballot(term, None)
         self._output.reads_void = True
@@ -283,7 +296,7 @@ class Raft:
         self._role = Candidate(self, transfer=transfer, real=real)
 
     def become_leader(self) -> None:
-        self._output.notes.append(("leadership won", {"term": self.term, "last_seq": self.index.last_seq}))
+        self.note("info", "leadership won", term=self.term, last_seq=self.index.last_seq)
         self._role = Leader(self)
 
     def append(self, record: m.RecordLike) -> None:
@@ -298,6 +311,7 @@ class Raft:
         )
         self.index.truncate_suffix(after_seq)
         self.durable_seq = min(self.durable_seq, after_seq)
+        self._pending_cuts.append(after_seq)
         self._output.disk.append(Cut(after_seq))
 
     def advance_commit(self, seq: int) -> None:

@@ -24,6 +24,8 @@ class Follower:
         self._round_seen = -1
         self._heard_ms = raft.now_ms
         self._deadline_ms = raft.election_deadline_ms()
+        if len(raft.members) == 1 and raft.may_vote:
+            self._deadline_ms = raft.now_ms  # there is nobody to wait for
         self._question: int | None = None
         self._question_unsent = False
         self._question_wanted = False
@@ -51,7 +53,7 @@ class Follower:
         raft = self.raft
         if self.leader is None:
             self.leader = sender
-            raft.output.notes.append(("following", {"leader": sender, "term": raft.term}))
+            raft.note("info", "following", leader=sender, term=raft.term)
         elif self.leader != sender:
             reason = f"claims to lead term {raft.term}, which {self.leader} leads"
             raft.output.drop_links.append((sender, reason))
@@ -79,9 +81,7 @@ class Follower:
             if record.last_seq <= index.last_seq and index.has(record.last_seq, record.term):
                 continue  # already here: sent twice, or late (pitfall 8)
             if record.first_seq <= index.last_seq:
-                raft.output.notes.append(
-                    ("conflicting suffix cut", {"from_seq": record.first_seq, "to_seq": index.last_seq})
-                )
+                raft.note("warning", "conflicting suffix cut", from_seq=record.first_seq, to_seq=index.last_seq)
                 raft.cut(record.first_seq - 1)
             raft.append(record)
         self.matched_seq = max(self.matched_seq, append.last_seq)
@@ -116,7 +116,8 @@ class Follower:
         raft.advance_commit(self._end_within(min(heartbeat.commit_seq, self.matched_seq)))
         self._round_seen = max(self._round_seen, heartbeat.round)
         raft.emit(sender, m.HeartbeatReply(raft.term, heartbeat.round, raft.may_vote))
-        if heartbeat.probe:
+        # Below the commit seq that it is told, this node has forgotten what matched: it doubted its leader for a moment.
+        if heartbeat.probe or self.matched_seq < heartbeat.commit_seq:
             self._tell_position(sender, raft.index.last_seq, raft.index.last_term)
         if self._asked_ms is not None and raft.now_ms - self._asked_ms > raft.options.heartbeat_ms:
             self._question_unsent = True  # the question or its answer was lost
@@ -128,6 +129,12 @@ class Follower:
             self.raft.emit(sender, m.HeartbeatReply(self.raft.term, round_number, self.raft.may_vote))
 
     def _on_back_up(self, sender: str, back_up: m.BackUp) -> None:
+        if back_up.at_or_before < self.raft.commit_seq:
+            # Late; or else disks were lost, for no cluster that keeps its disks can come to this.
+            raft, its_seq = self.raft, back_up.at_or_before
+            text = "the leader lacks entries that are committed here"
+            raft.note("error", text, leader=sender, its_seq=its_seq, commit_seq=raft.commit_seq)
+            return
         self._tell_position(sender, back_up.at_or_before, back_up.term_there)
 
     def _tell_position(self, leader: str, at_or_before: int, term_max: int) -> None:

@@ -172,7 +172,7 @@ class Leader:
         if index.checksum_at(seq) != position.last_checksum:
             # The checksum is evidence of corruption, never of agreement.
             progress.streaming = False
-            raft.output.notes.append(("histories differ", {"member": progress.peer, "seq": seq}))
+            raft.note("error", "histories differ", member=progress.peer, seq=seq)
             return
         if (not progress.streaming or progress.match_seq == 0) and seq < index.last_seq > progress.catch_up_to:
             progress.catch_up_from, progress.catch_up_to = seq, index.last_seq
@@ -185,13 +185,15 @@ class Leader:
         raft = self.raft
         if not progress.catch_up_to or progress.match_seq < progress.catch_up_to:
             return
-        fields: dict[str, object] = {
-            "member": progress.peer,
-            "entries": progress.catch_up_to - progress.catch_up_from,
-            "bytes": raft.index.bytes_until(progress.catch_up_to) - raft.index.bytes_until(progress.catch_up_from),
-            "ms": round(raft.now_ms - progress.catch_up_started_ms, 1),
-        }
-        raft.output.notes.append(("catch-up sent", fields))
+        index = raft.index
+        raft.note(
+            "info",
+            "catch-up sent",
+            member=progress.peer,
+            entries=progress.catch_up_to - progress.catch_up_from,
+            bytes=index.bytes_until(progress.catch_up_to) - index.bytes_until(progress.catch_up_from),
+            ms=round(raft.now_ms - progress.catch_up_started_ms, 1),
+        )
         progress.catch_up_from = progress.catch_up_to = 0
 
     # Reads: a round of heartbeats sent after they arrived (dissertation 6.4)
@@ -264,7 +266,7 @@ class Leader:
         if self._transfer_to is None:
             return
         if raft.now_ms >= self._transfer_deadline_ms:
-            raft.output.notes.append(("handing over failed", {"member": self._transfer_to}))
+            raft.note("warning", "handing over failed", member=self._transfer_to)
             self._transfer_to = None
         elif not self._transfer_sent and self.progress[self._transfer_to].match_seq == raft.index.last_seq:
             self._transfer_sent = True

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Iterable
 from random import SystemRandom
 from typing import Any
@@ -114,7 +115,8 @@ def _report(logger: Any, error: BaseException) -> None:
     if isinstance(error, (LogError, InvariantError)):
         logger.error("this node has stopped itself", reason=str(error))
     else:
-        logger.error("this node has stopped itself: a defect in kvnode", reason=repr(error), exc_info=error)
+        logger.error("this node has stopped itself: a defect in kvnode", reason=repr(error))
+        traceback.print_exception(error)
 
 
 async def _load(config: Config, runtime: Runtime, logger: Any) -> None:

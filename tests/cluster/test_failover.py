@@ -1,0 +1,379 @@
+"""The leader is killed, frozen or asked to stop, or the majority is gone: what clients then see."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import redis
+
+from tests.cluster.harness import Cluster, eventually
+from tests.cluster.load import load
+
+FAILOVER_S = 3.0
+REQUEST_S = 4.0
+ANSWER_S = REQUEST_S + 1.0
+"""The request's time, and what a busy machine adds."""
+SIGTERM_S = 5.0
+
+
+# The leader goes
+
+
+def test_the_leader_is_killed(cluster: Cluster) -> None:
+    """Writes go on within 3 s, as slow replies; only what was in flight at that moment may be unknown."""
+    leader = cluster.wait_for_leader()
+    followers = cluster.followers()
+    with load(cluster, "key", *followers, clients=4) as writers:
+        writers.wait_for(500)
+        cluster.kill(leader)
+        killed_s = time.monotonic()
+        writers.wait_for(500)
+        told = writers.stop()
+    told.check(cluster.client(followers[0]))
+    gap_s = max(after - before for before, after in zip(told.times, told.times[1:], strict=False))
+    assert gap_s < FAILOVER_S, f"no write for {gap_s:.2f} s"
+    assert min(moment for moment in told.times if moment > killed_s + 0.1) - killed_s < FAILOVER_S
+    assert len(told.unknown) <= 8, "one per client may have been in flight"
+    assert told.cut_off == 0, "a follower has closed connections"
+    assert not told.refused
+    assert told.longest_s < FAILOVER_S + 0.5
+    assert set(cluster.maybe_info(followers[0]) or {}) >= {"leader"}
+    assert cluster.wait_for_leader() in followers
+
+
+def test_what_is_sent_while_nobody_leads_waits(cluster: Cluster) -> None:
+    """A plain redis-py client at a follower, reading and writing on one connection."""
+    leader = cluster.wait_for_leader()
+    client = cluster.client(cluster.followers()[0])
+    client.set("before", "1")
+    cluster.kill(leader)
+    began = time.monotonic()
+    assert client.get("before") == b"1"
+    assert client.set("after", "2") is True
+    assert client.incr("before") == 2
+    assert time.monotonic() - began < FAILOVER_S
+    assert client.info("raft")["leader"] != leader
+
+
+@dataclass(slots=True)
+class Contest:
+    """Clients that increment one counter, and race for keys with SET NX; what they were told."""
+
+    counts: list[int] = field(default_factory=list)
+    unknown_counts: int = 0
+    winners: dict[str, str] = field(default_factory=dict)
+    unknown_sets: dict[str, set[str]] = field(default_factory=dict)
+    refused_sets: dict[str, set[str]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def increment(self, client: redis.Redis) -> None:
+        try:
+            number = int(client.incr("counter"))
+        except redis.ResponseError as error:
+            self._note(error)
+            with self.lock:
+                self.unknown_counts += str(error).startswith("UNKNOWN")
+        except (redis.ConnectionError, redis.TimeoutError):
+            with self.lock:
+                self.unknown_counts += 1
+        else:
+            with self.lock:
+                self.counts.append(number)
+
+    def create(self, client: redis.Redis, key: str, name: str) -> None:
+        try:
+            won = client.set(key, name, nx=True)
+        except redis.ResponseError as error:
+            self._note(error)
+            target = self.unknown_sets if str(error).startswith("UNKNOWN") else self.refused_sets
+            with self.lock:
+                target.setdefault(key, set()).add(name)
+        except (redis.ConnectionError, redis.TimeoutError):
+            with self.lock:
+                self.unknown_sets.setdefault(key, set()).add(name)
+        else:
+            if won:
+                with self.lock:
+                    if key in self.winners:
+                        self.faults.append(f"{name} and {self.winners[key]} have both created {key}")
+                    self.winners[key] = name
+
+    def _note(self, error: redis.ResponseError) -> None:
+        if not str(error).startswith(("UNKNOWN", "CLUSTERDOWN", "LOADING")):
+            self.faults.append(str(error))
+
+    def check(self, client: redis.Redis, keys: list[str]) -> None:
+        assert not self.faults, self.faults
+        doubled = [number for number, count in Counter(self.counts).items() if count > 1]
+        assert not doubled, f"two increments have made the same number: {doubled[:5]}"
+        total = int(client.get("counter") or 0)
+        assert len(self.counts) <= total <= len(self.counts) + self.unknown_counts
+        assert max(self.counts) <= total
+        for key, value in zip(keys, client.mget(keys), strict=True):
+            owner = value.decode() if value else None
+            if key in self.winners:
+                assert owner == self.winners[key], key
+            elif owner is not None:
+                assert owner in self.unknown_sets.get(key, ()), f"{key} is owned by {owner}, who was told otherwise"
+
+
+def contest(cluster: Cluster, ids: list[str], disturb: Callable[[], None]) -> Contest:
+    """Run the contest at the nodes while `disturb` runs, and a little longer; its outcome, checked."""
+    result, ends = Contest(), threading.Event()
+    keys: list[str] = []
+
+    def run(id: str, name: str) -> None:
+        client = cluster.client(id, socket_timeout=10)
+        number = 0
+        while not ends.is_set():
+            result.increment(client)
+            number += 1
+            key = f"race{number}"
+            if name.endswith("0"):
+                keys.append(key)
+            result.create(client, key, name)
+
+    threads = [threading.Thread(target=run, args=(id, f"{id}{count}")) for id in ids for count in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        eventually(lambda: len(result.counts) > 200, "increments run")
+        disturb()
+        more = len(result.counts) + 200
+        eventually(lambda: len(result.counts) > more, "increments go on")
+    finally:
+        ends.set()
+        for thread in threads:
+            thread.join(30)
+    assert not any(thread.is_alive() for thread in threads), "a command hangs"
+    result.check(cluster.client(ids[0]), sorted(set(keys)))
+    return result
+
+
+def test_increments_and_creations_survive_takeovers(cluster: Cluster) -> None:
+    """None is lost and none is doubled, whoever leads."""
+
+    def kill_leaders() -> None:
+        for _ in range(3):
+            leader = cluster.wait_for_leader()
+            cluster.kill(leader)
+            cluster.wait_for_leader()
+            cluster.start(leader)
+            cluster.wait_until_all_vote()
+
+    contest(cluster, list(cluster.ids), kill_leaders)
+    cluster.wait_until_equal()
+
+
+def test_a_frozen_leader_wakes_up_deposed(cluster: Cluster) -> None:
+    """What it reads after that is not stale, and what it was about to write is not doubled."""
+    frozen = cluster.wait_for_leader()
+    others = [id for id in cluster.ids if id != frozen]
+    seen: list[tuple[int, int]] = []
+
+    def freeze() -> None:
+        cluster.send_signal(frozen, signal.SIGSTOP)
+        try:
+            reader = cluster.client(frozen, socket_timeout=10, protocol=2)
+            answers: list[int] = []
+            with cluster.connect(frozen) as late:
+                late.sendall(b"GET counter\r\n" * 3)  # read when it wakes up, asked now
+                eventually(lambda: cluster.client(others[0]).info("raft")["leader"] in others, "another leads")
+                before = int(cluster.client(others[0]).get("counter") or 0)
+                cluster.send_signal(frozen, signal.SIGCONT)
+                stream = late.makefile("rb")
+                for _ in range(3):
+                    head = stream.readline()
+                    assert head[:1] == b"$" or head.startswith(b"-CLUSTERDOWN"), head
+                    if head[:1] == b"$":
+                        answers.append(int(stream.readline()))
+                answers.append(int(reader.get("counter") or 0))
+            seen.extend((before, answer) for answer in answers[-1:])
+        finally:
+            cluster.send_signal(frozen, signal.SIGCONT)
+
+    contest(cluster, others, freeze)
+    assert seen
+    assert all(answer >= before for before, answer in seen), f"stale: {seen}"
+    cluster.wait_until_equal()
+
+
+# The majority goes
+
+
+def answers_in_time(call: Callable[[], object], *expected: str) -> float:
+    """The call must raise an error reply that begins with one of `expected`, within the request's time."""
+    began = time.monotonic()
+    with pytest.raises(redis.ResponseError) as caught:
+        call()
+    took_s = time.monotonic() - began
+    assert str(caught.value).startswith(expected)
+    assert took_s < ANSWER_S, f"answered after {took_s:.2f} s"
+    return took_s
+
+
+def test_two_of_three_killed_a_follower_survives(cluster: Cluster) -> None:
+    leader = cluster.wait_for_leader()
+    survivor, other = cluster.followers()
+    cluster.client(survivor).set("key", "value")
+    cluster.wait_until_equal()
+    cluster.kill(leader, other)
+    local = cluster.client(survivor)
+    local.readonly()
+    assert local.get("key") == b"value"
+    client = cluster.client(survivor, socket_timeout=10)
+    answers_in_time(lambda: client.set("refused", "1"), "CLUSTERDOWN")
+    answers_in_time(lambda: client.get("key"), "CLUSTERDOWN")
+    with load(cluster, "refused", survivor, clients=20) as writers:
+        began = time.monotonic()
+        assert local.mget("key", "refused") == [b"value", None]
+        assert local.dbsize() == 1
+        assert local.keys("*") == [b"key"]
+        assert time.monotonic() - began < 1
+        assert client.ping()
+        assert cluster.info(survivor)["role"] != "leader"
+        told = writers.stop()
+    assert (len(told.refused), len(told.unknown), told.cut_off) == (20, 0, 0)
+    assert REQUEST_S - 0.5 < told.longest_s < ANSWER_S
+    cluster.start(leader, other)
+    cluster.wait_for_leader()
+    assert client.get("key") == b"value"
+    told.check(client)
+    assert client.dbsize() == 1
+
+
+def test_two_of_three_killed_the_leader_survives(cluster: Cluster) -> None:
+    leader = cluster.wait_for_leader()
+    followers = cluster.followers()
+    client = cluster.client(leader, socket_timeout=10)
+    client.set("key", "value")
+    with load(cluster, "key", leader, clients=10) as writers:
+        writers.wait_for(200)
+        cluster.kill(*followers)
+        killed_s = time.monotonic()
+        eventually(lambda: cluster.info(leader)["role"] != "leader", "it notices that it has no majority")
+        told = writers.stop()
+    assert time.monotonic() - killed_s < ANSWER_S + 1
+    assert len(told.unknown) + len(told.refused) == 10, "each client has had one answer"
+    assert told.unknown, "it had logged some as leader"
+    assert told.cut_off == 0
+    assert told.longest_s < ANSWER_S
+    answers_in_time(lambda: client.set("refused", "1"), "CLUSTERDOWN")
+    answers_in_time(lambda: client.get("key"), "CLUSTERDOWN")
+    local = cluster.client(leader)
+    local.readonly()
+    assert local.get("key") == b"value"
+    cluster.start(*followers)
+    cluster.wait_for_leader()
+    told.check(client)
+    assert client.get("refused") is None
+    cluster.wait_until_equal()
+
+
+def test_nothing_hangs_while_nobody_leads(cluster: Cluster) -> None:
+    """Every command of a long pipeline is answered in its place, within the time of the request."""
+    cluster.client("A").set("key", "value")
+    survivor = cluster.followers()[0]
+    cluster.wait_until_equal()
+    cluster.kill(*(id for id in cluster.ids if id != survivor))
+    eventually(lambda: not cluster.info(survivor)["leader"], "it misses its leader")
+    client = cluster.client(survivor, socket_timeout=10)
+    pipeline = client.pipeline(transaction=False)
+    for number in range(1000):
+        pipeline.ping()
+        pipeline.get("key")
+        pipeline.set(f"key{number}", number)
+        pipeline.execute_command("WAIT", 1, 0)
+    began = time.monotonic()
+    answers = pipeline.execute(raise_on_error=False)
+    assert time.monotonic() - began < ANSWER_S
+    assert all(answer is True for answer in answers[::4])
+    assert all(str(answer).startswith("CLUSTERDOWN") for answer in answers[1::4] + answers[2::4] + answers[3::4])
+
+
+# The leader is asked to stop
+
+
+@pytest.mark.parametrize("who", ["leader", "follower"])
+def test_sigterm_under_load(cluster: Cluster, who: str) -> None:
+    stopped = cluster.wait_for_leader() if who == "leader" else cluster.followers()[0]
+    others = [id for id in cluster.ids if id != stopped]
+    with load(cluster, "key", *others, clients=4) as writers, load(cluster, "gone", stopped, clients=4) as cut_off:
+        writers.wait_for(300)
+        cut_off.wait_for(100)
+        began = time.monotonic()
+        assert cluster.stop(stopped) == 0
+        assert time.monotonic() - began < SIGTERM_S
+        writers.wait_for(300)
+        told, told_by_stopped = writers.stop(), cut_off.stop()
+    assert not told.unknown, "handing over leaves nothing in doubt"
+    assert not told.refused
+    gap_s = max(after - before for before, after in zip(told.times, told.times[1:], strict=False))
+    assert gap_s < 1.5, f"no write for {gap_s:.2f} s although leadership was handed over"
+    assert ("handing over leadership" in cluster.log_text(stopped)) == (who == "leader")
+    told.check(cluster.client(others[0]))
+    told_by_stopped.check(cluster.client(others[1]))
+    cluster.start(stopped)
+    cluster.wait_until_equal()
+
+
+@pytest.mark.parametrize("who", ["leader", "follower"])
+def test_sigterm_answers_what_it_has_read(cluster: Cluster, who: str) -> None:
+    stopped = cluster.wait_for_leader() if who == "leader" else cluster.followers()[0]
+    count = 500
+    with cluster.connect(stopped) as connection:
+        connection.sendall(b"".join(b"SET key%d value\r\n" % number for number in range(count)))
+        stream = connection.makefile("rb")
+        first = stream.readline()
+        cluster.send_signal(stopped, signal.SIGTERM)
+        replies = [first, *stream.readlines()]
+    assert cluster.wait_for_exit(stopped, SIGTERM_S) == 0
+    assert replies == [b"+OK\r\n"] * count
+    other = cluster.running[0]
+    assert cluster.client(other).dbsize() == count
+
+
+def test_sigterm_without_a_majority(cluster: Cluster) -> None:
+    """Nobody to hand over to, and writes that can not be committed: they are answered, and it ends in time."""
+    leader = cluster.wait_for_leader()
+    cluster.kill(*cluster.followers())
+    with cluster.connect(leader) as connection:
+        connection.sendall(b"SET key value\r\nGET key\r\n")
+        began = time.monotonic()
+        assert cluster.stop(leader) == 0
+        assert time.monotonic() - began < SIGTERM_S
+        replies = connection.makefile("rb").readlines()
+    assert len(replies) == 2
+    assert all(reply.startswith((b"-UNKNOWN", b"-CLUSTERDOWN")) for reply in replies), replies
+
+
+def test_ctrl_c_is_sigterm(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster("A")
+    cluster.start()
+    cluster.wait_for_leader()
+    assert cluster.stop("A", signal.SIGINT) == 0
+
+
+def test_rolling_restart_under_load(cluster: Cluster) -> None:
+    """Each node in turn is stopped and started while clients write at the other two."""
+    for stopped in cluster.ids:
+        others = [id for id in cluster.ids if id != stopped]
+        with load(cluster, f"without{stopped}", *others) as writers:
+            writers.wait_for(100)
+            assert cluster.stop(stopped) == 0
+            writers.wait_for(100)
+            cluster.start(stopped)
+            cluster.wait_until_all_vote()
+            writers.wait_for(100)
+            told = writers.stop()
+        assert not told.unknown
+        assert not told.refused
+        told.check(cluster.client(stopped))
+    cluster.wait_until_equal()
