@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from kvnode.invariant import invariant
+from kvnode.invariant import InvariantError, invariant
 from kvnode.log.record import Record
 from kvnode.store.keyspace import KeySpace
 
@@ -37,7 +37,8 @@ class Applier:
             if entries_max <= 0:
                 return True
             record = records.popleft()
-            invariant(record.first_seq == self.applied_seq + 1, f"{record!r} does not follow seq {self.applied_seq}")
+            if record.first_seq != self.applied_seq + 1:
+                raise InvariantError(f"{record!r} does not follow seq {self.applied_seq}")
             self.keyspace.apply(record.entries)
             self.applied_seq = record.last_seq
             entries_max -= len(record.entries)

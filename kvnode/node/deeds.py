@@ -67,9 +67,11 @@ class GrantRightToVote:
 
 @dataclass(frozen=True, slots=True)
 class ReadRecords:
-    """Read exactly `size` bytes of whole records, (after_seq, last_seq], for the lane of `peer`."""
+    """Read `size` bytes of whole records, (after_seq, last_seq], for the lane of `peer`. `token` names the question:
+    the same seqs may be other records by the time of the answer. The answer is empty if they were cut off."""
 
     peer: str
+    token: int
     after_seq: int
     last_seq: int
     size: int
@@ -80,11 +82,10 @@ class ReadRecords:
         while at < self.last_seq:  # a piece may end early, where a segment ends
             data, at_next = log.read(at, left)
             if at_next == at:
-                return "on_read", (self.peer, self.after_seq, at, b"")  # cut off meanwhile
+                return "on_read", (self.peer, self.token, b"")
             parts.append(data)
-            left -= len(data)
-            at = at_next
-        return "on_read", (self.peer, self.after_seq, at, b"".join(parts))
+            at, left = at_next, left - len(data)
+        return "on_read", (self.peer, self.token, b"".join(parts))
 
 
 Deed = AppendRecords | CutLog | SaveBallot | GrantRightToVote

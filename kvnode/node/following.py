@@ -52,41 +52,46 @@ class Following:
                 row = resolve(command)
             except CommandError as error:
                 reply = CommandError(command.text) if isinstance(command, Refused) else error
+                session.advance(arrival, 1)
                 self.node.answer_now(session, command, reply, arrival.deadline_ms)
-                count = 1
-            else:
-                count = self._run(session, arrival, row)
-            if count == 0:
+                continue
+            if not self._run(session, arrival, command, row) and not self.node.refuse_expired(session, arrival):
                 self.node.wait(session)
                 return
-            if arrival.position == 0:
-                session.queued_bytes -= arrival.size
-            arrival.position += count
-            session.drop_if_done(arrival)
 
-    def _run(self, session: Session, arrival: Arrival, row: Row) -> int:
-        """Begin a run of commands of one kind; how many there are in it, 0 if it has to wait for a leader."""
-        command = arrival.commands[arrival.position]
-        if row.name == "WAIT":
-            return self._forward(session, [command], arrival.deadline_ms)
-        if row.kind is Kind.SESSION:
-            self.node.session_commands.run(session, row, command, arrival.deadline_ms)
-            return 1
+    def _run(self, session: Session, arrival: Arrival, command: Command, row: Row) -> bool:
+        """Begin a run of commands of one kind. False: it has to wait for a leader."""
+        deadline_ms = arrival.deadline_ms
+        if row.kind is Kind.SESSION and row.name != "WAIT":
+            session.advance(arrival, 1)
+            self.node.session_commands.run(session, row, command, deadline_ms)
+            return True
         if row.kind is Kind.READ:
-            run = [command] if session.skips_reply else self._reads(arrival)
-            if session.reads_locally:
-                self.node.reads.read_locally(session, run, arrival.deadline_ms)
-                return len(run)
-            ticket = self.raft.read()
-            if ticket is None:
-                return 0
-            chunk = Chunk(session, run, arrival.deadline_ms)
-            chunk.gates = 1
-            session.add(chunk, is_blocker=True)
-            self.node.reads.add(chunk, ticket)
-            return len(run)
-        run = [command] if session.skips_reply else self._writes(session, arrival)
-        return self._forward(session, run, arrival.deadline_ms)
+            return self._read(session, arrival, [command] if session.skips_reply else self._reads(arrival))
+        leader = self.raft.leader
+        if leader is None or self.raft.leading or not self.node.peers.is_up(leader):
+            return False
+        alone = row.kind is Kind.SESSION or session.skips_reply
+        run = [command] if alone else self._writes(session, arrival)
+        session.advance(arrival, len(run))
+        self._forward(leader, session, run, deadline_ms)
+        return True
+
+    def _read(self, session: Session, arrival: Arrival, run: list[Command]) -> bool:
+        deadline_ms = arrival.deadline_ms
+        if session.reads_locally:
+            session.advance(arrival, len(run))
+            self.node.reads.read_locally(session, run, deadline_ms)
+            return True
+        ticket = self.raft.read()
+        if ticket is None:
+            return False
+        session.advance(arrival, len(run))
+        chunk = Chunk(session, run, deadline_ms)
+        chunk.gates = 1
+        session.add(chunk, is_blocker=True)
+        self.node.reads.add(chunk, ticket)
+        return True
 
     def _reads(self, arrival: Arrival) -> list[Command]:
         return _take_while(arrival, lambda row: row.kind is Kind.READ)
@@ -99,10 +104,7 @@ class Following:
 
     # Forwarding
 
-    def _forward(self, session: Session, run: list[Command], deadline_ms: float) -> int:
-        leader = self.raft.leader
-        if leader is None or not self.node.may_forward() or not self.node.peers.is_up(leader):
-            return 0
+    def _forward(self, leader: str, session: Session, run: list[Command], deadline_ms: float) -> None:
         chunk = Chunk(session, run, deadline_ms)
         chunk.gates = 1
         session.add(chunk, is_blocker=True)
@@ -115,7 +117,6 @@ class Following:
         self._requests_bytes += sum(sum(map(len, command)) for command in run)
         if self._requests_bytes >= FORWARD_BYTES_MAX:
             self.flush()
-        return len(run)
 
     def flush(self) -> None:
         """Send the requests of this turn. The leader can not have changed since they were made: see `on_change`."""

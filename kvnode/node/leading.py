@@ -65,19 +65,17 @@ class Leading:
     def run(self, session: Session) -> None:
         """Run what has arrived, as far as it goes; the rest waits for the node to call again."""
         while session.arrivals and not session.blockers and not session.is_backed_up:
+            arrival = session.arrivals[0]
             if not self._has_room:
+                if self.node.refuse_expired(session, arrival):
+                    continue
                 self.node.wait(session)
                 return
-            arrival = session.arrivals[0]
-            if arrival.position == 0:
-                session.queued_bytes -= arrival.size
-            goes_on = self._run_data_commands(session, arrival)
-            if goes_on and arrival.position < len(arrival.commands):
-                self._run_special(session, arrival)
-            session.drop_if_done(arrival)
-            if not goes_on:
+            if not self._run_data_commands(session, arrival):
                 self.node.run_next_turn(session)
                 return
+            if session.arrivals and session.arrivals[0] is arrival:
+                self._run_special(session, arrival)
 
     def _run_data_commands(self, session: Session, arrival: Arrival) -> bool:
         """Run the reads and writes of single keys that come next: one chunk, one answer.
@@ -123,13 +121,13 @@ class Leading:
             except CommandError as error:
                 reply = CommandError(command.text) if isinstance(command, Refused) else error
             position += 1
-            encoded = encode(reply, protocol) if is_plain else session.encode(reply, self._seq_of_reply())
+            encoded = encode(reply, protocol) if is_plain else session.encode(reply, self._seq_of_reply(session))
             replies.append(encoded)
             reply_bytes += len(encoded)
             if reply_bytes > REPLY_BYTES_MAX:
                 break
-        arrival.position = position
         if replies:
+            session.advance(arrival, position - start)
             if len(replies) != len(commands):
                 chunk.commands = commands[start:position]
             if not measures:
@@ -144,12 +142,13 @@ class Leading:
             self.seal()
         return reply_bytes <= REPLY_BYTES_MAX
 
-    def _seq_of_reply(self) -> int:
-        """A seq at which the reply just evaluated is the truth."""
+    def _seq_of_reply(self, session: Session) -> int:
+        """A seq at which the reply just evaluated is the truth, and not before what the session has done so far."""
         overlay = self.overlay
+        last_seq = self.raft.index.last_seq + overlay.open_count
         if overlay.seen == OPEN or not overlay.is_open_empty:
-            return self.raft.index.last_seq + overlay.open_count
-        return max(overlay.seen, self.raft.commit_seq)
+            return last_seq
+        return max(overlay.seen, self.raft.commit_seq, min(session.last_write_seq, last_seq))
 
     def _gate(self, chunk: Chunk, wrote: bool, reads: bool) -> None:
         """**S** What has to come true before the chunk is answered."""
@@ -168,23 +167,22 @@ class Leading:
         return ticket or 0
 
     def _run_special(self, session: Session, arrival: Arrival) -> None:
-        """Run one command that is no read or write of single keys, unless there is none."""
+        """Run one command that is no read or write of single keys; none if the batch is full."""
         command = arrival.commands[arrival.position]
         try:
             row = resolve(command)
         except CommandError:
             return
-        if row.kind is Kind.SESSION:
-            arrival.position += 1
-            if row.name == "WAIT":
-                self._start_wait(session, command, arrival.deadline_ms)
-            else:
-                self.node.session_commands.run(session, row, command, arrival.deadline_ms)
-        elif row.kind is READ and session.reads_locally:
-            arrival.position += 1
+        if row.kind is WRITE or (row.kind is READ and not row.whole and not session.reads_locally):
+            return
+        session.advance(arrival, 1)
+        if row.name == "WAIT":
+            self._start_wait(session, command, arrival.deadline_ms)
+        elif row.kind is Kind.SESSION:
+            self.node.session_commands.run(session, row, command, arrival.deadline_ms)
+        elif session.reads_locally:
             self.node.reads.read_locally(session, [command], arrival.deadline_ms)
-        elif row.whole:
-            arrival.position += 1
+        else:
             chunk = Chunk(session, [command], arrival.deadline_ms)
             chunk.gates = 1
             session.add(chunk, is_blocker=True)
@@ -295,7 +293,7 @@ class Leading:
     def expire(self) -> None:
         """Answer what has reached its deadline while its record is neither committed nor lost."""
         now_ms = self.node.now_ms
-        for group in [*self._groups, *self._orphans]:
+        for group in (*self._groups, *self._orphans, self.open):
             if group.deadline_ms > now_ms:
                 continue
             expired = [chunk for chunk in group.chunks if chunk.deadline_ms <= now_ms]

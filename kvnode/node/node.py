@@ -95,7 +95,7 @@ class Node:
         self.catch_up = CatchUp()
         self.sessions: dict[int, Session] = {}
         self.turns = self.connections_received = self.commands_received = 0
-        self._commands_at_sweep = 0
+        self._progress_at_sweep = (0, 0)
         self._remote: dict[int, RemoteSession] = {}
         self._runnable: list[Session] = []
         self._waiting: dict[int, Session] = {}
@@ -162,6 +162,7 @@ class Node:
         self.reads.void()
         self.joining.void()
         self.following.on_change()
+        self.peers.on_change()
         if self._led_term:
             self.leading.lose_leadership()
             self._led_term = 0
@@ -238,31 +239,31 @@ class Node:
             and not leader.is_handing_over
         )
 
-    def may_forward(self) -> bool:
-        """Whether the leader named by consensus is another node."""
-        return self.raft.leading is None
-
     def _run(self) -> None:
         while self._runnable:
             sessions, self._runnable = self._runnable, []
             serves = self.can_serve()
             for session in sessions:
                 session.is_queued = False
-                if isinstance(session, RemoteSession) and (not serves or session.term != self.raft.term):
-                    self._run_remote(session)
-                elif serves:
+                if serves and (session.id > 0 or self._is_current(session)):
                     self.leading.run(session)
-                elif self.raft.leading is None:
-                    self.following.run(session)
+                elif isinstance(session, RemoteSession):
+                    self._run_remote(session)
                 else:
-                    self.wait(session)
+                    self.following.run(session)
                 if session.is_paused and session.queued_bytes < SESSION_QUEUE_BYTES_MAX:
                     session.is_paused = False
                     self.outputs.client_resumes.append(session.id)
 
+    def _is_current(self, session: Session) -> bool:
+        """Whether a forward was meant for this node as the leader of the present term."""
+        return isinstance(session, RemoteSession) and session.term == self.raft.term and self.raft.leading is not None
+
     def _run_remote(self, session: RemoteSession) -> None:
         """A forward that this node can not run now: hold it while this term may still serve, else it is not done."""
-        if session.term == self.raft.term and self.raft.leading and not self.raft.leading.is_handing_over:
+        leader = self.raft.leading
+        is_late = session.arrivals and session.arrivals[0].deadline_ms <= self.now_ms
+        if self._is_current(session) and leader and not leader.is_handing_over and not is_late:
             self.wait(session)
         elif not session.chunks:
             self._finish(session)
@@ -348,6 +349,16 @@ class Node:
     def answer_refused(self, chunk: Chunk) -> None:
         self._answer_all(chunk, lambda command: NO_LEADER)
 
+    def refuse_expired(self, session: Session, arrival: Arrival) -> bool:
+        """Refuse the next command, which waits for a leader, if its time is up; it was never logged or sent."""
+        if arrival.deadline_ms > self.now_ms:
+            return False
+        command = arrival.commands[arrival.position]
+        session.advance(arrival, 1)
+        reply = CommandError(SHUTTING_DOWN if self._is_draining else NO_LEADER)
+        self.answer_now(session, command, reply, arrival.deadline_ms)
+        return True
+
     def run_again(self, chunk: Chunk) -> None:
         """It has certainly not taken effect, so it goes back to where it came from."""
         session = chunk.session
@@ -392,27 +403,11 @@ class Node:
         self.following.expire()
         self.reads.expire()
         self.peers.expire()
-        for session in list(self._waiting.values()):
-            self._expire_arrivals(session)
         self._retry_waiting()
-        is_idle = self.commands_received == self._commands_at_sweep
-        self._commands_at_sweep = self.commands_received
+        progress = (self.commands_received, self.applier.applied_seq)
+        is_idle, self._progress_at_sweep = progress == self._progress_at_sweep, progress
         if is_idle and self.applier.keyspace.merge_some():
             self.outputs.wants_turn = True
-
-    def _expire_arrivals(self, session: Session) -> None:
-        while session.arrivals and session.arrivals[0].deadline_ms <= self.now_ms and not session.is_gone:
-            if isinstance(session, RemoteSession):
-                if not session.chunks:
-                    self._finish(session)
-                return
-            arrival = session.arrivals.popleft()
-            if arrival.position == 0:
-                session.queued_bytes -= arrival.size
-            chunk = Chunk(session, arrival.commands[arrival.position :], arrival.deadline_ms)
-            chunk.gates = 1
-            session.add(chunk, is_blocker=True)
-            self._answer_all(chunk, lambda command: SHUTTING_DOWN if self._is_draining else NO_LEADER)
 
     # Events: clients
 
@@ -537,8 +532,8 @@ class Node:
     def on_right_granted(self) -> None:
         self.joining.on_saved()
 
-    def on_read(self, peer: str, after_seq: int, last_seq: int, data: bytes) -> None:
-        self.peers.on_read(peer, after_seq, last_seq, data)
+    def on_read(self, peer: str, token: int, data: bytes) -> None:
+        self.peers.on_read(peer, token, data)
 
     # Shutting down
 

@@ -55,7 +55,8 @@ class Peers:
         self._links: dict[int, Link] = {}
         self._dialed: dict[tuple[str, str], Link] = {}  # open ones, by (peer, lane)
         self._accepted: dict[tuple[str, str], Link] = {}
-        self._queues: dict[str, deque[tuple[m.Append, bytes | None]]] = {}
+        self._queues: dict[str, deque[_Waiting]] = {}
+        self._last_token = 0
         self._last_append: tuple[m.Append, bytes] | None = None
         self._refusals: dict[str, str] = {}
 
@@ -210,18 +211,23 @@ class Peers:
             self.node.outputs.link_writes.append((link.id, wire.encode(message)))
 
     def _send_append(self, peer: str, link: Link, append: m.Append) -> None:
+        """At once if the records are in memory; else their beginning is read from the disk. Nothing overtakes it."""
         queue = self._queues.get(peer)
         if queue is None:
             return
         raw = self.node.tail.read(append.prev_seq, append.last_seq)
+        if raw is not None and not queue:
+            self._write_append(link, append, raw)
+            return
+        waiting = _Waiting(append, raw)
+        queue.append(waiting)
         if raw is None:
             index = self.node.raft.index
-            size = index.bytes_until(append.last_seq) - index.bytes_until(append.prev_seq)
-            self.node.outputs.reads.append(ReadRecords(peer, append.prev_seq, append.last_seq, size))
-        if raw is None or queue:
-            queue.append((append, raw))
-        else:
-            self._write_append(link, append, raw)
+            middle = min(self.node.tail.begins_after(), append.last_seq)
+            waiting.rest = self.node.tail.read(middle, append.last_seq) or b""
+            waiting.token = self._last_token = self._last_token + 1
+            waiting.size = index.bytes_until(middle) - index.bytes_until(append.prev_seq)
+            self.node.outputs.reads.append(ReadRecords(peer, waiting.token, append.prev_seq, middle, waiting.size))
 
     def _write_append(self, link: Link, append: m.Append, raw: bytes) -> None:
         last = self._last_append
@@ -229,17 +235,34 @@ class Peers:
             last = self._last_append = (append, wire.encode_append(append, raw))
         self.node.outputs.link_writes.append((link.id, last[1]))
 
-    def on_read(self, peer: str, after_seq: int, last_seq: int, data: bytes) -> None:
+    def on_read(self, peer: str, token: int, data: bytes) -> None:
         """Records came from the disk, as they stand in the file: send what waited for them, in order."""
         queue, link = self._queues.get(peer), self._dialed.get((peer, DATA))
-        if queue is None or link is None:
+        waiting = next((each for each in queue or () if each.token == token), None)
+        if queue is None or link is None or waiting is None:
+            return  # asked before the link broke, or before another term began
+        if len(data) != waiting.size:
+            self.node.note("error", "records could not be read for a member", {"member": peer, "bytes": len(data)})
+            queue.clear()
+            self.node.raft.lost_append(peer)
             return
-        for position, (append, raw) in enumerate(queue):
-            if raw is None and (append.prev_seq, append.last_seq) == (after_seq, last_seq):
-                queue[position] = (append, data)
-                break
-        term = self.node.raft.term
-        while queue and queue[0][1] is not None:
-            append, raw = queue.popleft()
-            if append.term == term and self.node.raft.leading and raw is not None:
-                self._write_append(link, append, raw)
+        waiting.raw = data + waiting.rest if waiting.rest else data
+        while queue and (raw := queue[0].raw) is not None:
+            self._write_append(link, queue.popleft().append, raw)
+
+    def on_change(self) -> None:
+        """**S** Another term or leader: what waits for the disk was asked for by a leader that is no more."""
+        for queue in self._queues.values():
+            queue.clear()
+
+
+class _Waiting:
+    """An Append on its way, in order. `raw` is None while its beginning, `size` bytes, is read; `rest` follows that."""
+
+    __slots__ = ("append", "raw", "rest", "size", "token")
+
+    def __init__(self, append: m.Append, raw: bytes | None) -> None:
+        self.append = append
+        self.raw = raw
+        self.rest = b""
+        self.size = self.token = 0

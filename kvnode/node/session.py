@@ -163,9 +163,13 @@ class Session:
             self.blockers += 1
         self.chunks.append(chunk)
 
-    def drop_if_done(self, arrival: Arrival) -> None:
-        """After some of the first arrival's commands were run; one of them may have ended the session (QUIT)."""
-        if arrival.position >= len(arrival.commands) and self.arrivals and self.arrivals[0] is arrival:
+    def advance(self, arrival: Arrival, count: int) -> None:
+        """`count` more commands of the first arrival are taken to be run. To be called before they are: one of them
+        may end the session, or put commands back in front."""
+        if arrival.position == 0:
+            self.queued_bytes -= arrival.size
+        arrival.position += count
+        if arrival.position >= len(arrival.commands):
             self.arrivals.popleft()
 
     def put_back(self, chunk: Chunk) -> None:

@@ -36,6 +36,10 @@ class Tail:
         del self._after[record.first_seq - 1]
         self._bytes -= record.size
 
+    def begins_after(self) -> int:
+        """The seq after which the records kept here begin; all before are durable."""
+        return self._records[0].first_seq - 1 if self._records else self.durable_seq
+
     def read(self, after_seq: int, last_seq: int) -> bytes | None:
         """The bytes of (after_seq, last_seq], or None where they begin before what is kept."""
         record = self._after.get(after_seq)

@@ -171,7 +171,7 @@ class Raft:
     def propose(self, record: m.RecordLike) -> None:
         """Append the leader's next record. The first of a term must be its no-op."""
         invariant(self.leading, "only a leader proposes")
-        invariant(record.term == self.term, f"a record of term {record.term} proposed in term {self.term}")
+        invariant(record.term == self.term, "a record of another term proposed")
         self.append(record)
 
     def durable(self, seq: int, term: int) -> None:
@@ -182,7 +182,9 @@ class Raft:
         if self._pending_cuts:
             seq = min(seq, *self._pending_cuts)
         else:
-            invariant(self.index.has(seq, term), f"the disk has written seq {seq} of term {term}, which was never cut")
+            invariant(
+                self.index.has(seq, term), "the disk has written a record that is not in the log, yet was not cut"
+            )
         if seq > self.durable_seq:
             self.durable_seq = seq
             self._role.on_durable()
@@ -208,6 +210,11 @@ class Raft:
         self.now_ms = now_ms
         self.links.discard(peer)
         self._role.on_link(peer, up=False)
+
+    def lost_append(self, peer: str) -> None:
+        """An Append to the member could not be sent: ask where it is."""
+        if self.leading:
+            self.leading.progress[peer].streaming = False
 
     def read(self) -> int | None:
         """A ticket: reads that have arrived by now may be answered when `reads_ready` names it or a higher one.
@@ -316,7 +323,7 @@ class Raft:
 
     def advance_commit(self, seq: int) -> None:
         if seq > self.commit_seq:
-            invariant(self.index.ends_at(seq), f"commit seq {seq} is not the end of a record")
+            invariant(self.index.ends_at(seq), "a commit seq that is not the end of a record")
             self.commit_seq = seq
 
     # Votes (dissertation 3.4, 3.6.1, 9.6)

@@ -116,7 +116,7 @@ class Follower:
         raft.advance_commit(self._end_within(min(heartbeat.commit_seq, self.matched_seq)))
         self._round_seen = max(self._round_seen, heartbeat.round)
         raft.emit(sender, m.HeartbeatReply(raft.term, heartbeat.round, raft.may_vote))
-        # Below the commit seq that it is told, this node has forgotten what matched: it doubted its leader for a moment.
+        # Below the commit seq that it is told, it has forgotten what matched: it doubted its leader for a moment.
         if heartbeat.probe or self.matched_seq < heartbeat.commit_seq:
             self._tell_position(sender, raft.index.last_seq, raft.index.last_term)
         if self._asked_ms is not None and raft.now_ms - self._asked_ms > raft.options.heartbeat_ms:

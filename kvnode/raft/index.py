@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from kvnode.invariant import invariant
+from kvnode.invariant import InvariantError
 from kvnode.raft.messages import RecordLike
 
 
@@ -47,9 +47,12 @@ class LogIndex:
     # Writing
 
     def append(self, record: RecordLike) -> None:
-        invariant(record.first_seq == self.last_seq + 1, f"seq {record.first_seq} does not follow {self.last_seq}")
-        invariant(record.term >= self.last_term, f"term {record.term} after term {self.last_term}")
-        invariant(record.prev_checksum == self.last_checksum, f"seq {record.first_seq} breaks the chain of checksums")
+        if (
+            record.first_seq != self.last_seq + 1
+            or record.term < self.last_term
+            or record.prev_checksum != self.last_checksum
+        ):
+            raise InvariantError(f"{record!r} does not continue a log that ends {self!r}")
         if record.term != self.last_term:
             self._run_starts.append(record.first_seq)
             self._run_terms.append(record.term)
@@ -73,8 +76,11 @@ class LogIndex:
         """The row of the record that ends at `end_seq`; -1 for seq 0."""
         if end_seq == 0:
             return -1
+        if end_seq == self.last_seq:
+            return len(self._ends) - 1
         row = bisect_left(self._ends, end_seq)
-        invariant(row < len(self._ends) and self._ends[row] == end_seq, f"no record ends at seq {end_seq}")
+        if row == len(self._ends) or self._ends[row] != end_seq:
+            raise InvariantError(f"no record ends at seq {end_seq}")
         return row
 
     def ends_at(self, seq: int) -> bool:
@@ -90,9 +96,10 @@ class LogIndex:
 
     def term_at(self, seq: int) -> int:
         """The term of the entry `seq`, which must be in the log; 0 for seq 0."""
-        invariant(0 <= seq <= self.last_seq, f"seq {seq} is not in the log, which ends at {self.last_seq}")
-        if self._run_starts and seq >= self._run_starts[-1]:
+        if self._run_starts and self._run_starts[-1] <= seq <= self.last_seq:
             return self.last_term
+        if not 0 <= seq <= self.last_seq:
+            raise InvariantError(f"seq {seq} is not in the log, which ends at {self.last_seq}")
         run = bisect_right(self._run_starts, seq) - 1
         return self._run_terms[run] if run >= 0 else 0
 

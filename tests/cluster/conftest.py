@@ -83,3 +83,4 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed:
         for cluster in item.stash.get(CLUSTERS, []):
             report.sections += [(f"node {id} of {cluster.directory}", text) for id, text in cluster.logs().items()]
+            report.sections += [(f"INFO raft of {id}", str(cluster.maybe_info(id))) for id in cluster.running]

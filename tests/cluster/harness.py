@@ -22,6 +22,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.cluster.wire import Wire
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,13 +236,13 @@ class Cluster:
         self._clients.append(client)
         return client
 
-    def connect(self, id: str, timeout_s: float = 10.0) -> socket.socket:
+    def connect(self, id: str, timeout_s: float = 10.0) -> Wire:
         """A bare connection to the client port; the caller closes it."""
-        return socket.create_connection(self.address(id), timeout_s)
+        return Wire(self.address(id), timeout_s)
 
-    def connect_to_peer_port(self, id: str, timeout_s: float = 10.0) -> socket.socket:
+    def connect_to_peer_port(self, id: str, timeout_s: float = 10.0) -> Wire:
         """A bare connection to the port for members; the caller closes it."""
-        return socket.create_connection(self.peer_address(id), timeout_s)
+        return Wire(self.peer_address(id), timeout_s)
 
     def _probe(self, id: str) -> redis.Redis:
         if id not in self._probes:

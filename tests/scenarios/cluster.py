@@ -216,8 +216,8 @@ class Cluster:
             self.event(member_id, lambda raft: raft.ballot_saved(deed.term, deed.vote))
         elif isinstance(deed, Record):
             self.event(member_id, lambda raft: raft.durable(deed.last_seq, deed.term))
-        elif not member.disk.is_held and member.disk.queue:
-            self.finish_deed(member_id)
+        else:
+            self.event(member_id, lambda raft: raft.cut_done())
 
     def _carry_out(self, member: Member, output: Output) -> None:
         for _level, event, fields in output.notes:

@@ -29,6 +29,7 @@ class Promises:
         self.votes: dict[tuple[str, int], str] = {}  # (voter, term) -> for whom
         self.checksums: dict[tuple[int, int], int] = {}  # (end of record, term) -> checksum
         self.committed: dict[int, tuple[int, int]] = {}  # end of record -> (term, checksum)
+        self._committed_in: dict[int, int] = {}  # end of record -> the term whose leader committed it
         self.commit_seq = 0
         """The highest seq that any member ever knew committed."""
         self._owed: dict[str, list[tuple[int, int]]] = {}  # member -> (ticket, what its reads must see)
@@ -71,12 +72,16 @@ class Promises:
 
     def _check_leader(self, member: Member) -> None:
         raft = member.raft
-        earlier = self.leaders.setdefault(raft.term, member.id)
-        promise(earlier == member.id, f"{member.id} leads term {raft.term}, which {earlier} leads")
+        earlier = self.leaders.get(raft.term)
+        promise(earlier in (None, member.id), f"{member.id} leads term {raft.term}, which {earlier} leads")
+        if earlier:
+            return
+        self.leaders[raft.term] = member.id
         self._vote(member.id, raft.term, member.id)
         promise(member.disk.ballot == (raft.term, member.id), f"{member.id} leads, its disk says {member.disk.ballot}")
         for seq, (term, _) in self.committed.items():
-            promise(member.has(seq, term), f"{member.id} leads term {raft.term} without the committed {seq}@{term}")
+            is_owed = self._committed_in[seq] < raft.term and not member.has(seq, term)
+            promise(not is_owed, f"{member.id} leads term {raft.term} without the committed {seq}@{term}")
 
     def _check_commit(self, member: Member, everyone: list[Member]) -> None:
         raft = member.raft
@@ -86,6 +91,7 @@ class Promises:
                 continue
             fact = (record.term, record.checksum)
             known = self.committed.setdefault(record.last_seq, fact)
+            self._committed_in.setdefault(record.last_seq, raft.term)
             promise(known == fact, f"{member.id} commits {record}, others {record.last_seq}@{known[0]}")
         if raft.leading and raft.commit_seq > self.commit_seq:
             holders = [one.id for one in everyone if one.disk.may_vote and one.disk.has(raft.commit_seq)]

@@ -3,16 +3,18 @@
 A file is a run of blocks: commands, `---`, what they led to (compared, or rewritten), an empty line. No `---` where
 nothing followed. `#` begins a comment.
 
-    members A B C                  their disks are empty; options `window=bytes chunk=bytes` (an entry has 100 bytes)
+    members A B C                  their disks are empty; options `window=bytes chunk=bytes` (an entry has 100 bytes);
+    members A B C led by A         they have started, and A was elected in term 1: the beginning of many stories
     disk A: log 1 1 2*3; term 2; vote B; commit 2; no right
                                    before A starts: the terms of its records (`2*3`: one record of three entries), …
     start A B C                    or `start all`; a restart too. Links between all that run
-    script plays B C               they do not run: what is sent to them is shown, what they send is written by hand
+    script plays B C               they do not run: what is sent to them is shown, what they send is written by hand;
+    script plays B C, who elect A  so A leads, as one that they have just voted for
     A -> B  Kind field …           a message from nowhere arrives at B (fields as printed; see spelling.py)
 
     settle                         deliver all messages and what follows from them
-    deliver [A -> B] [Kind]        deliver what is on its way now, and not what follows from it
-    drop | duplicate | reverse [A -> B] [Kind]
+    deliver [A -> B] [Kind] [2]    deliver what is on its way now (the first two), and not what follows from it;
+                                   `*` is any member; so too: drop, duplicate (both copies go last), reverse
     hold [A -> B] [Kind] as NAME   set messages aside;  `release NAME`: they are on their way again
     part A | B C                   messages between the groups are lost from now on, also those on their way; `heal`
     unlink A B                     both notice that their link is down;  `link A B`
@@ -23,7 +25,8 @@ nothing followed. `#` begins a comment.
     grant A                        it receives the right to vote, having forsworn the terms up to its own
 
     campaign A                     A's election timeout passes, no other timer does
-    elect A                        the same, and then all that follows, quietly
+    win A                          the same, and what is said of votes is delivered, quietly, but nothing else
+    elect A                        the same, and all that follows is delivered
     tick A                         its timers are served at the present time
     wait 300ms | run 300ms         time passes and nobody looks at it | and everything due happens, quietly
     propose A 3                    its next record, of three entries (1)
@@ -121,8 +124,14 @@ class Stage:
         options = Options(
             window_bytes=int(given.get("window", 4 * 1024 * 1024)), chunk_bytes=int(given.get("chunk", 256 * 1024))
         )
-        self.cluster = Cluster([word for word in words if "=" not in word], options)
+        names = words[: words.index("led")] if "led" in words else words
+        self.cluster = Cluster([name for name in names if "=" not in name], options)
         self._told = 0
+        if "led" in words:
+            self.start(["all"])
+            self.elect(words[-1:])
+            self.cluster.run(self.cluster.now_ms + 20)
+            self.cluster.trace.clear()
 
     def disk(self, words: list[str]) -> None:
         name = words[0].removesuffix(":")
@@ -167,12 +176,22 @@ class Stage:
             self.cluster.start(name)
 
     def script(self, words: list[str]) -> None:
-        for name in words[1:]:
+        *played, candidate = [word.rstrip(",") for word in words[1:] if word not in ("who", "elect")]
+        if "elect" not in words:
+            played, candidate = [*played, candidate], ""
+        for name in played:
             member = self.cluster.members[name]
             member.is_played = True
             for other in self.cluster.members.values():
                 if other.is_running:
                     self.cluster.link(other.id, name, up=True)
+        if candidate:
+            self.campaign([candidate])
+            term = self.cluster.members[candidate].raft.term + 1
+            for kind in ("PreVoteReply", "VoteReply"):
+                for name in played:
+                    self._receive(name, f"-> {candidate} {kind} term={term} granted")
+            self.cluster.trace.clear()
 
     def crash(self, words: list[str]) -> None:
         for name in self._all(words):
@@ -202,8 +221,12 @@ class Stage:
         self.cluster.event(receiver, lambda raft: raft.step(sender, message, self.cluster.now_ms))
 
     def _pick(self, words: list[str]) -> list[Letter]:
-        """The messages on their way that `[A -> B] [Kind]` names, taken out of the network."""
+        """The messages on their way that `[A -> B] [Kind] [number]` names, taken out of the network."""
         sender = receiver = kind = None
+        number = len(self.cluster.network)
+        if words and words[-1].isdigit():
+            *words, last = words
+            number = int(last)
         if "->" in words:
             sender, _, receiver, *words = words
         if words:
@@ -211,7 +234,8 @@ class Stage:
         network, picked, left = self.cluster.network, [], []
         for letter in network:
             fits = (
-                sender in (None, "*", letter.sender)
+                len(picked) < number
+                and sender in (None, "*", letter.sender)
                 and receiver in (None, "*", letter.to)
                 and kind in (None, type(letter.message).__name__)
             )
@@ -233,10 +257,11 @@ class Stage:
 
     def duplicate(self, words: list[str]) -> None:
         picked = self._pick(words)
-        self.cluster.network += picked + picked
+        self.cluster.network += [*picked, *picked]
 
     def reverse(self, words: list[str]) -> None:
-        self.cluster.network += reversed(self._pick(words))
+        picked = self._pick(words)
+        self.cluster.network += reversed(picked)
 
     def hold(self, words: list[str]) -> None:
         self.cluster.held[words[-1]] = self._pick(words[:-2])
@@ -277,6 +302,12 @@ class Stage:
         self.cluster.is_quiet = True
         self.campaign(words)
         self.cluster.settle()
+
+    def win(self, words: list[str]) -> None:
+        self.cluster.is_quiet = True
+        self.campaign(words)
+        for kind in ("PreVoteRequest", "PreVoteReply", "VoteRequest", "VoteReply"):
+            self.deliver([kind])
 
     def tick(self, words: list[str]) -> None:
         for name in self._all(words):
@@ -322,7 +353,7 @@ COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
     name: getattr(Stage, name)
     for name in (
         "members disk start script crash wipe tear grant settle deliver drop duplicate reverse hold release part heal "
-        "link unlink campaign elect tick wait run propose read transfer show"
+        "link unlink campaign win elect tick wait run propose read transfer show"
     ).split()
 }
 
