@@ -107,6 +107,7 @@ class Following:
     def _forward(self, leader: str, session: Session, run: list[Command], deadline_ms: float) -> None:
         chunk = Chunk(session, run, deadline_ms)
         chunk.gates = 1
+        chunk.is_logged = True
         session.add(chunk, is_blocker=True)
         self._request_id += 1
         self._forwards[self._request_id] = (leader, chunk)
@@ -158,7 +159,8 @@ class Following:
         """Another term or leader: requests that have not left yet go to nobody."""
         for request in self._requests:
             _, chunk = self._forwards.pop(request[0])
-            self.node.run_again(chunk)
+            if chunk.gates:
+                self.node.run_again(chunk)
         self._requests = []
         self._requests_bytes = 0
 

@@ -254,7 +254,8 @@ class Leading:
         self._orphans = pending
         for group in reversed(lost):
             for chunk in reversed(group.chunks):
-                self.node.run_again(chunk)
+                if chunk.gates:
+                    self.node.run_again(chunk)
 
     def lose_leadership(self) -> None:
         """**S** Drop the overlay whole; run again what was never logged; keep pending what was."""
@@ -263,32 +264,38 @@ class Leading:
         self._open_bytes = 0
         self._orphans += self._groups
         self._groups.clear()
-        waits, self._waits = self._waits, []
-        for chunk in waits:
-            self.node.run_again(chunk)
+        self._waits.clear()
         for session in self.node.all_sessions():
             self._sort_out(session, open_group)
 
     def _sort_out(self, session: Session, open_group: Group) -> None:
-        """**S** Newest first: a chunk stays if its record, or that of a later chunk, was logged; else it runs again.
+        """**S** All that follows the session's newest logged chunk runs again, finished or not: nothing of it was logged.
 
-        A read before a write that was logged stays with it: should that very record be committed, then what the read
-        saw was the truth just before. A read that only saw an older record proves nothing by that one's commit."""
-        later: Group | None = None
-        for chunk in reversed(list(session.chunks)):
-            if chunk.gates == 0 or chunk.is_blocker:
-                continue
-            if chunk.is_logged and chunk.group is not open_group:
-                later = chunk.group
-            elif later is not None:
-                chunk.group = later
-                later.chunks.insert(0, chunk)
-            else:
-                self.node.run_again(chunk)
-                continue
-            chunk.gates = 1
-            chunk.is_blocker = True
-            session.blockers += 1
+        What stands before that chunk was evaluated before it, so should that very record be committed, then what a
+        read saw was the truth just before. (That a record which a read has seen is committed proves nothing: a newer
+        leader may have committed more before the read began.)"""
+        chunks = list(session.chunks)
+        kept = len(chunks)
+        while kept and not (chunks[kept - 1].is_logged and chunks[kept - 1].group is not open_group):
+            kept -= 1
+        for chunk in reversed(chunks[kept:]):
+            self.node.run_again(chunk)
+        later: Chunk | None = None
+        for chunk in reversed(chunks[:kept]):
+            if chunk.is_logged:
+                later = chunk
+            elif chunk.gates:
+                if chunk.group is not None:
+                    chunk.group.chunks.remove(chunk)
+                chunk.gates, chunk.group = 0, None
+                if later is not None and later.gates and later.group is not None:
+                    later.group.chunks.insert(0, chunk)  # in the order of their session, should the group be lost
+                    chunk.gates, chunk.group = 1, later.group
+            if chunk.gates and not chunk.is_blocker:
+                chunk.is_blocker = True
+                session.blockers += 1
+        if kept:
+            self.node.release(session)
 
     def expire(self) -> None:
         """Answer what has reached its deadline while its record is neither committed nor lost."""

@@ -159,13 +159,13 @@ class Node:
         if state == self._followed:
             return
         self._followed = state
+        if self._led_term:
+            self.leading.lose_leadership()
+            self._led_term = 0
         self.reads.void()
         self.joining.void()
         self.following.on_change()
         self.peers.on_change()
-        if self._led_term:
-            self.leading.lose_leadership()
-            self._led_term = 0
         if self.raft.leading:
             self._led_term = self.raft.term
             self.leading.propose_noop()
@@ -360,9 +360,9 @@ class Node:
         return True
 
     def run_again(self, chunk: Chunk) -> None:
-        """It has certainly not taken effect, so it goes back to where it came from."""
+        """It has certainly not taken effect, so it goes back to where it came from. Newest first."""
         session = chunk.session
-        if chunk.gates == 0 or session.is_gone:
+        if session.is_gone:
             return
         session.put_back(chunk)
         self.enqueue(session)

@@ -61,13 +61,13 @@ class Reads:
                     heappush(self._applying, (max(seq, seq_min), next(self._order), chunk))
 
     def void(self) -> None:
-        """No ticket will be answered: chunks that are still to be evaluated are run again.
+        """No ticket will be answered: chunks that wait for one to be evaluated are run again.
 
-        Those evaluated on arrival are sorted out where leadership is lost."""
+        Where leadership was lost that has been sorted out before, and no gate is left here."""
         tickets, self._tickets = self._tickets, {}
         for waiting in tickets.values():
             for chunk, _ in waiting:
-                if not chunk.replies:
+                if chunk.gates and not chunk.replies:
                     self.node.run_again(chunk)
 
     # Evaluating

@@ -65,7 +65,8 @@ class Chunk:
 
     is_blocker = False
     is_logged = False
-    """It is part of the record that its group names, having written or read what that record holds."""
+    """It may have taken effect: it is part of the record that its group names (or will, while the batch is open),
+    having written or read what that holds; or it was forwarded."""
     reading: Generator[None, None, Reply] | None = None
     """The read of the whole key space that is under way, in slices."""
     wait_for: tuple[int, int] | None = None

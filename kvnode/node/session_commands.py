@@ -74,7 +74,10 @@ class SessionCommands:
                 reply = self.handlers[row.name](session, command)
         except CommandError as error:
             reply = error
-        if reply is not _LONG:
+        if reply is _NOTHING:
+            chunk.replies, chunk.gates = [b""], 0
+            self.node.release(session)
+        elif reply is not _LONG:
             self.node.answer(chunk, reply)
 
     # The connection

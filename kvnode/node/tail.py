@@ -42,9 +42,11 @@ class Tail:
 
     def read(self, after_seq: int, last_seq: int) -> bytes | None:
         """The bytes of (after_seq, last_seq], or None where they begin before what is kept."""
+        if after_seq == last_seq:
+            return b""
         record = self._after.get(after_seq)
         if record is None:
-            return b"" if after_seq == last_seq else None
+            return None
         if record.last_seq == last_seq:
             return record.raw
         parts = [record.raw]

@@ -22,6 +22,7 @@ class Follower:
         self.matched_seq = 0
         self._acknowledged_seq = -1
         self._round_seen = -1
+        self._has_complained = False
         self._heard_ms = raft.now_ms
         self._deadline_ms = raft.election_deadline_ms()
         if len(raft.members) == 1 and raft.may_vote:
@@ -133,7 +134,9 @@ class Follower:
             # Late; or else disks were lost, for no cluster that keeps its disks can come to this.
             raft, its_seq = self.raft, back_up.at_or_before
             text = "the leader lacks entries that are committed here"
-            raft.note("error", text, leader=sender, its_seq=its_seq, commit_seq=raft.commit_seq)
+            if not self._has_complained:
+                self._has_complained = True  # once: the leader asks again at each heartbeat
+                raft.note("error", text, leader=sender, its_seq=its_seq, commit_seq=raft.commit_seq)
             return
         self._tell_position(sender, back_up.at_or_before, back_up.term_there)
 

@@ -125,7 +125,10 @@ class Leader:
             # Its disk is another one: what the old one acknowledged is gone.
             progress.match_seq = 0
             progress.streaming = False
+        gained = voting and not progress.voting
         progress.voting = voting
+        if gained:
+            self._maybe_commit()
 
     def _on_appended(self, progress: Progress, appended: m.Appended) -> None:
         raft = self.raft
@@ -139,7 +142,7 @@ class Leader:
             progress.sent_seq = max(progress.sent_seq, appended.match_seq)
             progress.progress_ms = raft.now_ms
             progress.probe_after_ms = raft.options.election_timeout_max_ms
-            self._maybe_end_catch_up(progress)
+        self._maybe_end_catch_up(progress)
         self._maybe_commit()
 
     def on_durable(self) -> None:

@@ -61,7 +61,9 @@ class Promises:
 
     def check(self, member: Member, everyone: Iterable[Member]) -> None:
         raft = member.raft
-        promise(raft.durable_seq == 0 or member.disk.keeps(raft.durable_seq), f"{raft!r} believes more than {member.disk}")
+        promise(
+            raft.durable_seq == 0 or member.disk.keeps(raft.durable_seq), f"{raft!r} believes more than {member.disk}"
+        )
         for record in member.new_records:
             known = self.checksums.setdefault((record.last_seq, record.term), record.checksum)
             promise(known == record.checksum, f"{member.id} has another {record} than others: logs do not match")

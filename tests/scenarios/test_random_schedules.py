@@ -1,0 +1,178 @@
+"""Random schedules: messages late, lost, twice and in any order, slow disks, crashes, broken links. Nothing promised is
+ever broken (promises.py), and when all is well again the members come to agree.
+
+A failure names its seed and shows the last events; KVNODE_SCHEDULES=n runs n seeds.
+"""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from kvnode.raft import Options
+from tests.scenarios.cluster import Cluster, FixedRandom, Member
+
+SEEDS = int(os.environ.get("KVNODE_SCHEDULES", "60"))
+STEPS = 400
+LETTERS_MAX = 60
+
+
+class Schedule:
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        count = self.random.choice([3, 3, 3, 4, 5])
+        options = Options(window_bytes=self.random.choice([200, 10_000]), chunk_bytes=self.random.choice([100, 1_000]))
+        self.cluster = Cluster("ABCDE"[:count], options)
+        self.cluster.is_quiet = False
+        self.steps = [
+            (self.deliver_any, 40),
+            (self.deliver_next, 25),
+            (self.pass_time, 14),
+            (self.propose, 10),
+            (self.finish_deed, 10),
+            (self.read, 5),
+            (self.drop, 3),
+            (self.duplicate, 3),
+            (self.hold_disk, 2),
+            (self.release_disk, 2),
+            (self.start, 3),
+            (self.crash, 1),
+            (self.cut_link, 1),
+            (self.join_link, 2),
+            (self.transfer, 0.5),
+        ]
+
+    def run(self) -> None:
+        for member in self.cluster.members:
+            self.cluster.start(member)
+        happenings, weights = zip(*self.steps, strict=True)
+        for _ in range(STEPS):
+            self.random.choices(happenings, weights)[0]()
+
+    def heal(self) -> None:
+        """All run, all disks work, all links are up; in ten seconds they agree."""
+        cluster = self.cluster
+        for member in cluster.members.values():
+            self._release(member)
+            if not member.is_running:
+                cluster.start(member.id)
+        for one in cluster.members:
+            for other in cluster.members:
+                if one < other:
+                    cluster.link(one, other, up=True)
+        cluster.run(cluster.now_ms + 10_000)
+        leaders = [member for member in cluster.members.values() if member.raft.leading]
+        assert len(leaders) == 1, f"not one leader: {self.states()}"
+        log = leaders[0].records
+        for member in cluster.members.values():
+            assert member.records == log, f"{member.id} has another log: {self.states()}"
+            assert member.disk.records == log, f"{member.id} has something else on its disk: {self.states()}"
+            assert member.raft.commit_seq == log[-1].last_seq, f"{member.id} does not commit all: {self.states()}"
+
+    def states(self) -> str:
+        return "; ".join(repr(member.raft) for member in self.cluster.members.values())
+
+    # What may happen
+
+    def _running(self) -> list[Member]:
+        return [member for member in self.cluster.members.values() if member.is_running]
+
+    def deliver_any(self) -> None:
+        if network := self.cluster.network:
+            self.cluster.deliver(network.pop(self.random.randrange(len(network))))
+
+    def deliver_next(self) -> None:
+        if network := self.cluster.network:
+            del network[:-LETTERS_MAX]
+            self.cluster.deliver(network.pop(0))
+
+    def drop(self) -> None:
+        if network := self.cluster.network:
+            network.pop(self.random.randrange(len(network)))
+
+    def duplicate(self) -> None:
+        if network := self.cluster.network:
+            network.append(self.random.choice(network))
+
+    def pass_time(self) -> None:
+        self.cluster.now_ms += self.random.choice([1, 5, 40, 100, 300])
+        for member in self._running():
+            if member.raft.deadline_ms() <= self.cluster.now_ms:
+                raft_random = member.raft.random
+                assert isinstance(raft_random, FixedRandom)
+                raft_random.share = self.random.random()
+                self.cluster.tick(member.id)
+
+    def propose(self) -> None:
+        for member in self._running():
+            if member.raft.leading and not member.raft.leading.is_handing_over:
+                record = self.cluster.next_record(member, self.random.choice([1, 1, 3]))
+                self.cluster.event(member.id, lambda raft, record=record: raft.propose(record))
+
+    def read(self) -> None:
+        for member in self._running():
+            self.cluster.event(member.id, lambda raft, member=member: self._ask(member))
+
+    def _ask(self, member: Member) -> None:
+        ticket = member.raft.read()
+        if ticket is not None:
+            self.cluster.promises.on_read(member.id, ticket)
+
+    def transfer(self) -> None:
+        for member in self._running():
+            self.cluster.event(member.id, lambda raft: raft.transfer())
+
+    def hold_disk(self) -> None:
+        if running := self._running():
+            self.random.choice(running).disk.is_held = True
+
+    def finish_deed(self) -> None:
+        waiting = [member for member in self._running() if member.disk.queue]
+        if waiting:
+            self.cluster.finish_deed(self.random.choice(waiting).id, unseen=False)
+
+    def release_disk(self) -> None:
+        if running := self._running():
+            self._release(self.random.choice(running))
+
+    def _release(self, member: Member) -> None:
+        while member.disk.queue:
+            self.cluster.finish_deed(member.id)
+        member.disk.is_held = False
+
+    def crash(self) -> None:
+        if running := self._running():
+            member = self.random.choice(running)
+            for _ in range(self.random.randrange(len(member.disk.queue) + 1)):
+                self.cluster.finish_deed(member.id, unseen=True)
+            self.cluster.crash(member.id)
+
+    def start(self) -> None:
+        down = [member for member in self.cluster.members.values() if not member.is_running]
+        if down:
+            self.cluster.start(self.random.choice(down).id)
+
+    def _pair(self) -> tuple[str, str]:
+        one, other = self.random.sample(list(self.cluster.members), 2)
+        return one, other
+
+    def cut_link(self) -> None:
+        self.cluster.link(*self._pair(), up=False)
+
+    def join_link(self) -> None:
+        one, other = self._pair()
+        if self.cluster.members[one].is_running and self.cluster.members[other].is_running:
+            self.cluster.link(one, other, up=True)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_random_schedule(seed: int) -> None:
+    schedule = Schedule(seed)
+    try:
+        schedule.run()
+        schedule.heal()
+    except Exception as error:
+        error.add_note(f"seed {seed}; the last events:\n" + "\n".join(schedule.cluster.trace[-40:]))
+        raise
