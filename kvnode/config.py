@@ -22,7 +22,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -34,6 +34,7 @@ MIB = 1024 * KIB
 DEFAULT_CLUSTER = "A=127.0.0.1:3000,B=127.0.0.1:3001,C=127.0.0.1:3002"
 PEER_PORT_OFFSET = 10_000
 ENVIRONMENT_PREFIX = "KVNODE_"
+LOG_FORMATS = ("auto", "text", "logfmt")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 # Part of the log's format, not a key: were it one, lowering it would turn old records into damage, and members that
@@ -102,6 +103,7 @@ class Config:
     cluster_name: str = _key("", "told apart from other clusters with the same member ids; part of the cluster's id")
     listen: str = _key("", "host to bind both ports to, e.g. 0.0.0.0; empty: the member's own hosts")
     log_level: str = _key("info", "what to log: " + ", ".join(LOG_LEVELS))
+    log_format: str = _key("auto", "how to log: " + ", ".join(LOG_FORMATS) + "; auto: text on a terminal")
     heartbeat_ms: int = _key(100, "the leader sends one this often", 5, 60_000)
     election_timeout_ms: int = _key(500, "a follower waits at least this long for a leader", 10, 600_000)
     election_timeout_max_ms: int = _key(1_000, "and at most this long; the wait is random between the two", 11, 600_000)
@@ -319,14 +321,22 @@ def _listen(value: object) -> str:
         raise ValueError(f"{value!r} is not a host (the ports are the member's)") from None
 
 
-def _log_level(value: object) -> str:
-    level = str(value).lower()
-    if level not in LOG_LEVELS:
-        raise ValueError(f"{value!r} is none of " + ", ".join(LOG_LEVELS))
-    return level
+def _one_of(names: tuple[str, ...]) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        name = str(value).lower()
+        if name not in names:
+            raise ValueError(f"{value!r} is none of " + ", ".join(names))
+        return name
+
+    return read
 
 
-_TEXTS = {"cluster_name": _cluster_name, "listen": _listen, "log_level": _log_level}
+_TEXTS = {
+    "cluster_name": _cluster_name,
+    "listen": _listen,
+    "log_level": _one_of(LOG_LEVELS),
+    "log_format": _one_of(LOG_FORMATS),
+}
 
 
 def _contradictions(config: Config) -> list[str]:

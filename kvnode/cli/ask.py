@@ -49,6 +49,11 @@ def ask_raft(host: str, port: int, timeout: float = 1.0) -> dict[str, str]:
     return parse_info(ask(host, port, "INFO raft", timeout))
 
 
+def ask_process(host: str, port: int, timeout: float = 1.0) -> dict[str, str]:
+    """The fields of `INFO server raft`: with `process_id`, to be told from another node on the same port."""
+    return parse_info(ask(host, port, "INFO server raft", timeout))
+
+
 def parse_info(text: str) -> dict[str, str]:
     """The `name:value` lines of an INFO reply as they stand. Raises NoAnswer where it is not a kvnode's."""
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line and not line.startswith("#"))

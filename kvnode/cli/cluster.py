@@ -23,7 +23,7 @@ from typing import NoReturn
 
 import click
 
-from kvnode.cli.ask import NoAnswer, ask_raft
+from kvnode.cli.ask import NoAnswer, ask_process
 from kvnode.cli.children import COLOURS, Node, stop_all
 from kvnode.cli.common import Refusal, cluster_option, config_option
 from kvnode.config import LOG_LEVELS, ConfigError, Member, load, load_members
@@ -50,7 +50,9 @@ def cluster(data: Path, cluster: str | None, file: Path | None, log_level: str |
     nodes: list[Node] = []
     try:
         for member, colour in zip(members, cycle(COLOURS), strict=False):
-            arguments = _arguments(member, members, data, file, log_level)
+            # The nodes write into a pipe, but it may be a terminal that the pipe leads to.
+            is_for_people = not shell and sys.stdout.isatty()
+            arguments = _arguments(member, members, data, file, log_level, is_for_people=is_for_people)
             nodes.append(Node.start(member, arguments, colour, data if shell else None))
         say(", ".join(f"{node.id} is process {node.pid} on {node.member.client_address}" for node in nodes))
         leader = wait_until_ready(nodes)
@@ -83,9 +85,9 @@ def wait_until_ready(nodes: Sequence[Node]) -> str:
             if not node.is_running():
                 raise Refusal(f"{node.id} did not start: {node.last_words()}")
             try:
-                fields = ask_raft(node.member.host, node.member.client_port)
-                if fields["node"] != node.id:
-                    raise NoAnswer(f"is {fields['node']}")
+                fields = ask_process(node.member.host, node.member.client_port)
+                if fields.get("process_id") != str(node.pid):
+                    raise NoAnswer(f"another process answers on {node.member.client_address}")
                 if fields["role"] == "leader":
                     leader = node.id
             except NoAnswer as error:
@@ -113,13 +115,21 @@ def _checked(data: Path, cluster: str | None, file: Path | None, log_level: str 
 
 
 def _arguments(
-    member: Member, members: Sequence[Member], data: Path, file: Path | None, log_level: str | None
+    member: Member,
+    members: Sequence[Member],
+    data: Path,
+    file: Path | None,
+    log_level: str | None,
+    *,
+    is_for_people: bool,
 ) -> list[str]:
     arguments = ["--id", member.id, "--data", str(data / member.id), "--cluster", ",".join(map(str, members))]
     if file is not None:
         arguments += ["--config", str(file)]
     if log_level is not None:
         arguments += ["--log-level", log_level]
+    if is_for_people:
+        arguments += ["--log-format", "text"]
     return arguments
 
 

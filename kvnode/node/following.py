@@ -30,10 +30,11 @@ FORWARD_BYTES_MAX = 1024 * 1024
 
 
 class Following:
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, first_request_id: int) -> None:
         self.node = node
         self.raft = node.raft
-        self._request_id = 0
+        # An outcome for an earlier life of this process must never be taken for one of this.
+        self._request_id = first_request_id
         self._forwards: dict[int, tuple[str, Chunk]] = {}  # request id -> (leader, chunk)
         self._requests: list[list[Any]] = []  # of this turn
         self._requests_bytes = 0
@@ -55,7 +56,9 @@ class Following:
                 session.advance(arrival, 1)
                 self.node.answer_now(session, command, reply, arrival.deadline_ms)
                 continue
-            if not self._run(session, arrival, command, row) and not self.node.refuse_expired(session, arrival):
+            if self.node.refuse_expired(session, arrival, row):
+                continue
+            if not self._run(session, arrival, command, row):
                 self.node.wait(session)
                 return
 
@@ -69,7 +72,7 @@ class Following:
         if row.kind is Kind.READ:
             return self._read(session, arrival, [command] if session.skips_reply else self._reads(arrival))
         leader = self.raft.leader
-        if leader is None or self.raft.leading or not self.node.peers.is_up(leader):
+        if leader is None or self.raft.leading or not self.node.peers.can_forward_to(leader):
             return False
         alone = row.kind is Kind.SESSION or session.skips_reply
         run = [command] if alone else self._writes(session, arrival)

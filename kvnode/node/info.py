@@ -112,7 +112,8 @@ def _member(node: Node, member: str) -> Fields:
         silence_ms = node.now_ms - progress.heard_ms
         is_alive = silence_ms < max(ALIVE_WITHIN_HEARTBEATS * node.config.heartbeat_ms, 1) and member in raft.links
         yield "alive", int(is_alive)
-        yield "lag", raft.index.last_seq - progress.match_seq
+        if is_alive or progress.match_seq:  # else it has not been heard of in this term
+            yield "lag", raft.index.last_seq - progress.match_seq
     else:
         yield "alive", int(member in raft.links)
 

@@ -13,6 +13,7 @@ committed without it; at its deadline it is answered -UNKNOWN.
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from kvnode.invariant import invariant
@@ -36,6 +37,14 @@ answers."""
 WAIT_MARGIN_MS = 100
 
 READ, WRITE = Kind.READ, Kind.WRITE
+
+
+class _Outcome(Enum):
+    """How a run of data commands ended."""
+
+    GO_ON = "done, or at a command of another kind"
+    NEXT_TURN = "there is more, but the replies to this much should leave first"
+    NO_ROOM = "at a write, and too much is logged and not committed"
 
 
 class Leading:
@@ -66,21 +75,20 @@ class Leading:
         """Run what has arrived, as far as it goes; the rest waits for the node to call again."""
         while session.arrivals and not session.blockers and not session.is_backed_up:
             arrival = session.arrivals[0]
-            if not self._has_room:
-                if self.node.refuse_expired(session, arrival):
-                    continue
+            if arrival.deadline_ms <= self.node.now_ms and self.node.refuse_expired(session, arrival):
+                continue
+            outcome = self._run_data_commands(session, arrival)
+            if outcome is _Outcome.NO_ROOM:
                 self.node.wait(session)
                 return
-            if not self._run_data_commands(session, arrival):
+            if outcome is _Outcome.NEXT_TURN:
                 self.node.run_next_turn(session)
                 return
             if session.arrivals and session.arrivals[0] is arrival:
                 self._run_special(session, arrival)
 
-    def _run_data_commands(self, session: Session, arrival: Arrival) -> bool:
-        """Run the reads and writes of single keys that come next: one chunk, one answer.
-
-        False: there is more, but the replies to this much should leave first."""
+    def _run_data_commands(self, session: Session, arrival: Arrival) -> _Outcome:
+        """Run the reads and writes of single keys that come next: one chunk, one answer."""
         overlay = self.overlay
         commands = arrival.commands
         start = position = arrival.position
@@ -88,7 +96,8 @@ class Leading:
         replies = chunk.replies
         protocol = session.protocol
         is_plain = session.is_plain
-        measures = arrival.size + self._open_bytes > self._batch_bytes_max
+        has_room = self._has_room
+        measures = not has_room or arrival.size + self._open_bytes > self._batch_bytes_max
         is_full = reads = wrote = False
         reply_bytes = 0
         effects = overlay.effects  # a new list only when a batch is sealed
@@ -99,6 +108,8 @@ class Leading:
                 row = resolve(command)
                 if row.kind is WRITE:
                     if measures:
+                        if not has_room:
+                            break
                         size = sum(map(len, command))
                         is_full = self._open_bytes + size > self._batch_bytes_max and not overlay.is_open_empty
                         if is_full:
@@ -140,7 +151,13 @@ class Leading:
                 self.node.release(session)
         if is_full:
             self.seal()
-        return reply_bytes <= REPLY_BYTES_MAX
+        if reply_bytes > REPLY_BYTES_MAX:
+            return _Outcome.NEXT_TURN
+        is_stuck = not has_room and session.arrivals and session.arrivals[0] is arrival and self._is_write(arrival)
+        return _Outcome.NO_ROOM if is_stuck else _Outcome.GO_ON
+
+    def _is_write(self, arrival: Arrival) -> bool:
+        return resolve(arrival.commands[arrival.position]).kind is WRITE
 
     def _seq_of_reply(self, session: Session) -> int:
         """A seq at which the reply just evaluated is the truth, and not before what the session has done so far."""
@@ -269,7 +286,7 @@ class Leading:
             self._sort_out(session, open_group)
 
     def _sort_out(self, session: Session, open_group: Group) -> None:
-        """**S** All that follows the session's newest logged chunk runs again, finished or not: nothing of it was logged.
+        """**S** All that follows the session's newest logged chunk runs again, finished or not: it was not logged.
 
         What stands before that chunk was evaluated before it, so should that very record be committed, then what a
         read saw was the truth just before. (That a record which a read has seen is committed proves nothing: a newer

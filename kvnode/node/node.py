@@ -35,6 +35,8 @@ from kvnode.node.tail import Tail
 from kvnode.raft import Cut, LogIndex, Options, Raft, SaveBallot
 from kvnode.raft import messages as m
 from kvnode.reply import CommandError, Reply
+from kvnode.store.command import Command as Row
+from kvnode.store.command import Kind
 from kvnode.store.cursors import Cursors
 from kvnode.store.table import resolve
 
@@ -108,7 +110,7 @@ class Node:
         self._is_draining = False
         self.peers = Peers(self, cluster_id)
         self.leading = Leading(self)
-        self.following = Following(self)
+        self.following = Following(self, random.getrandbits(50))
         self.reads = Reads(self, applier.keyspace, Cursors(random.getrandbits(51)))
         self.joining = Joining(self, random.getrandbits(62))
         self.session_commands = SessionCommands(self)
@@ -151,6 +153,8 @@ class Node:
             if not self._take_raft_output() and not self._runnable:
                 break
         self.reads.run_long()
+        if self._runnable:
+            self.outputs.wants_turn = True
         self._send_outcomes()
 
     def _follow_change(self) -> None:
@@ -201,7 +205,8 @@ class Node:
                 self.applier.append(deed)
                 if not self.raft.leading:
                     self.catch_up.received(deed)
-                self._log_time_ms = max(self._log_time_ms, deed.time_ms)
+                self._log_time_ms = max(deed.time_ms, self._log_time_ms + self.now_ms - self._log_time_at_ms)
+                self._log_time_at_ms = self.now_ms
                 if disk and isinstance(disk[-1], AppendRecords):
                     disk[-1].records.append(deed)
                 else:
@@ -349,11 +354,18 @@ class Node:
     def answer_refused(self, chunk: Chunk) -> None:
         self._answer_all(chunk, lambda command: NO_LEADER)
 
-    def refuse_expired(self, session: Session, arrival: Arrival) -> bool:
-        """Refuse the next command, which waits for a leader, if its time is up; it was never logged or sent."""
+    def refuse_expired(self, session: Session, arrival: Arrival, row: Row | None = None) -> bool:
+        """Refuse the next command if its time is up and it needs a leader; it was never logged or sent."""
         if arrival.deadline_ms > self.now_ms:
             return False
         command = arrival.commands[arrival.position]
+        try:
+            row = row or resolve(command)
+        except CommandError:
+            return False
+        is_local = row.kind is Kind.SESSION and row.name != "WAIT"
+        if is_local or (row.kind is Kind.READ and session.reads_locally):
+            return False
         session.advance(arrival, 1)
         reply = CommandError(SHUTTING_DOWN if self._is_draining else NO_LEADER)
         self.answer_now(session, command, reply, arrival.deadline_ms)
@@ -374,6 +386,15 @@ class Node:
     def take_remote(self, session: RemoteSession) -> None:
         self._remote[id(session)] = session
         self.enqueue(session)
+
+    def drop_remote(self, peer: str) -> None:
+        """The member can not be answered any more: what it forwarded and is not logged yet is not run."""
+        for key, session in list(self._remote.items()):
+            if session.peer == peer:
+                session.arrivals.clear()
+                session.is_gone = True
+                self._waiting.pop(id(session), None)
+                del self._remote[key]
 
     def _finish(self, session: Session) -> None:
         remote = self._remote.pop(id(session), None)
@@ -557,6 +578,6 @@ class Node:
 
 def _may_write(command: Command) -> bool:
     try:
-        return resolve(command).kind.value == "write"
+        return resolve(command).kind is Kind.WRITE
     except CommandError:
         return False

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kvnode.net.frames import FrameError, Frames, frame, unpack
 from kvnode.node import wire
 from kvnode.node.deeds import ReadRecords
-from kvnode.node.wire import CONTROL, DATA, LANES
+from kvnode.node.wire import DATA, LANES
 from kvnode.raft import messages as m
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ class Peers:
         """Whether both lanes to the member are open."""
         return all((peer, lane) in self._dialed for lane in LANES)
 
-    def address_of(self, peer: str) -> str | None:
-        link = self._accepted.get((peer, CONTROL))
-        return link.address if link else None
+    def can_forward_to(self, leader: str) -> bool:
+        """Whether it can be reached, and can answer: replies come on the lane that it dialed."""
+        return self.is_up(leader) and (leader, DATA) in self._accepted
 
     # Links come and go
 
@@ -95,6 +95,8 @@ class Peers:
             self._queues.pop(link.peer, None)
             self.node.raft.link_down(link.peer, self.node.now_ms)
         self.node.following.on_link_down(link.peer)
+        if not link.is_dialed and link.lane == DATA:
+            self.node.drop_remote(link.peer)
 
     def drop(self, peer: str, reason: str) -> None:
         """What came from the member can not be trusted: close what it dialed. It will dial again."""
@@ -219,6 +221,8 @@ class Peers:
         if raw is not None and not queue:
             self._write_append(link, append, raw)
             return
+        if queue and queue[-1].append.last_seq != append.prev_seq:
+            queue.clear()  # the leader has begun anew elsewhere
         waiting = _Waiting(append, raw)
         queue.append(waiting)
         if raw is None:

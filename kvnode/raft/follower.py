@@ -7,12 +7,16 @@ matched moves it. What is acknowledged is min(matched, durable); what is known c
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from kvnode.raft import messages as m
 
 if TYPE_CHECKING:
     from kvnode.raft.core import Raft
+
+
+STRANGE_BACK_UPS_MAX = 10
 
 
 class Follower:
@@ -22,7 +26,9 @@ class Follower:
         self.matched_seq = 0
         self._acknowledged_seq = -1
         self._round_seen = -1
-        self._has_complained = False
+        self._strange_back_ups = 0
+        self._has_rejected = False
+        self._told_ms = -inf
         self._heard_ms = raft.now_ms
         self._deadline_ms = raft.election_deadline_ms()
         if len(raft.members) == 1 and raft.may_vote:
@@ -68,6 +74,9 @@ class Follower:
         self._confirm_round(sender, append.round)
         # **S** First of all prev: where it does not match, histories differ and nothing is said of corruption.
         if append.prev_seq > index.last_seq or not index.has(append.prev_seq, append.prev_term):
+            if self._has_rejected:
+                return  # of the Appends that were on their way together one answer is enough, until the next heartbeat
+            self._has_rejected = True
             if append.prev_seq > raft.commit_seq:
                 self._tell_position(sender, append.prev_seq, append.prev_term)
             else:
@@ -86,6 +95,8 @@ class Follower:
                 raft.cut(record.first_seq - 1)
             raft.append(record)
         self.matched_seq = max(self.matched_seq, append.last_seq)
+        self._has_rejected = False
+        self._strange_back_ups = 0
         raft.advance_commit(self._end_within(min(append.commit_seq, self.matched_seq)))
         self._acknowledge(always=True)
 
@@ -117,8 +128,11 @@ class Follower:
         raft.advance_commit(self._end_within(min(heartbeat.commit_seq, self.matched_seq)))
         self._round_seen = max(self._round_seen, heartbeat.round)
         raft.emit(sender, m.HeartbeatReply(raft.term, heartbeat.round, raft.may_vote))
+        self._has_rejected = False
         # Below the commit seq that it is told, it has forgotten what matched: it doubted its leader for a moment.
-        if heartbeat.probe or self.matched_seq < heartbeat.commit_seq:
+        has_forgotten = self.matched_seq < heartbeat.commit_seq
+        if heartbeat.probe or (has_forgotten and raft.now_ms - self._told_ms >= raft.options.election_timeout_max_ms):
+            self._told_ms = raft.now_ms
             self._tell_position(sender, raft.index.last_seq, raft.index.last_term)
         if self._asked_ms is not None and raft.now_ms - self._asked_ms > raft.options.heartbeat_ms:
             self._question_unsent = True  # the question or its answer was lost
@@ -130,13 +144,13 @@ class Follower:
             self.raft.emit(sender, m.HeartbeatReply(self.raft.term, round_number, self.raft.may_vote))
 
     def _on_back_up(self, sender: str, back_up: m.BackUp) -> None:
-        if back_up.at_or_before < self.raft.commit_seq:
-            # Late; or else disks were lost, for no cluster that keeps its disks can come to this.
-            raft, its_seq = self.raft, back_up.at_or_before
-            text = "the leader lacks entries that are committed here"
-            if not self._has_complained:
-                self._has_complained = True  # once: the leader asks again at each heartbeat
-                raft.note("error", text, leader=sender, its_seq=its_seq, commit_seq=raft.commit_seq)
+        raft = self.raft
+        if back_up.at_or_before < raft.commit_seq:
+            # Late; or, if it goes on, disks were lost: in no other way can a leader lack what is committed here.
+            self._strange_back_ups += 1
+            if self._strange_back_ups == STRANGE_BACK_UPS_MAX:
+                text = "the leader lacks entries that are committed here"
+                raft.note("error", text, leader=sender, its_seq=back_up.at_or_before, commit_seq=raft.commit_seq)
             return
         self._tell_position(sender, back_up.at_or_before, back_up.term_there)
 

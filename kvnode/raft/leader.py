@@ -29,6 +29,7 @@ class Progress:
         "catch_up_to",
         "commit_told",
         "heard_ms",
+        "is_positioned",
         "match_seq",
         "must_append",
         "peer",
@@ -46,6 +47,7 @@ class Progress:
         self.sent_seq = sent_seq
         self.streaming = streaming
         self.must_append = streaming
+        self.is_positioned = False
         self.voting = True
         self.heard_ms = now_ms
         self.progress_ms = now_ms
@@ -168,6 +170,9 @@ class Leader:
         raft, index = self.raft, self.raft.index
         self._note_voting(progress, position.voting)
         seq = position.last_seq
+        waited_ms = raft.now_ms - progress.progress_ms
+        if progress.streaming and progress.is_positioned and waited_ms < raft.options.election_timeout_ms:
+            return  # what it lacks is on its way: an answer to an older question
         if seq > index.last_seq or not index.has(seq, position.last_term):
             end = index.end_at_or_before(seq, position.last_term)
             raft.emit(progress.peer, m.BackUp(raft.term, end, index.term_at(end)))
@@ -181,7 +186,7 @@ class Leader:
             progress.catch_up_from, progress.catch_up_to = seq, index.last_seq
             progress.catch_up_started_ms = raft.now_ms
         progress.sent_seq = seq
-        progress.streaming = progress.must_append = True
+        progress.streaming = progress.must_append = progress.is_positioned = True
         progress.progress_ms = raft.now_ms
 
     def _maybe_end_catch_up(self, progress: Progress) -> None:
@@ -379,7 +384,7 @@ class Leader:
 
     def on_link(self, peer: str, *, up: bool) -> None:
         progress = self.progress[peer]
-        progress.streaming = False
+        progress.streaming = progress.is_positioned = False
         if up:
             self._heartbeat(progress)
 

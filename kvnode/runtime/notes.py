@@ -11,18 +11,20 @@ import structlog
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def make_logger(node_id: str, level: str) -> Any:
-    """A structlog logger that names the node on each line. Control characters in values are escaped."""
-    is_terminal = sys.stderr.isatty()
+def make_logger(node_id: str, level: str, log_format: str) -> Any:
+    """A structlog logger that names the node on each line. Control characters in values are escaped.
+
+    `log_format`: "text" for people, "logfmt" for programs, "auto" for whichever reads standard error."""
+    is_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(pad_event_to=32)
-        if is_terminal
+        structlog.dev.ConsoleRenderer(pad_event_to=28, sort_keys=False)
+        if is_text
         else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "node", "event"])
     )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(fmt="%H:%M:%S" if is_text else "iso", utc=not is_text),
             _escape,
             renderer,
         ],

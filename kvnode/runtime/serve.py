@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import socket
@@ -58,7 +59,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise StartError(f"can not listen on {host}:{port}: {reason}") from error
 
 
@@ -69,7 +70,7 @@ def _raise_file_limit() -> None:
 
 async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -> int:
     loop = asyncio.get_running_loop()
-    logger = make_logger(config.id, config.log_level)
+    logger = make_logger(config.id, config.log_level, config.log_format)
     runtime = Runtime(config, loop, logger)
     loop.set_exception_handler(lambda _, context: runtime.fail(_error_of(context)))
     client_server = await loop.create_server(lambda: ClientConnection(runtime), sock=clients)
@@ -83,7 +84,7 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -
     peer_server = await loop.create_server(lambda: LinkConnection(runtime), sock=peers)
     dialers = [loop.create_task(keep_dialing(runtime, member, lane)) for member in config.peers for lane in LANES]
     me = config.me
-    logger.info("serving", clients=me.client_address, members=me.peer_address, process_id=_process_id())
+    logger.info("serving", clients=me.client_address, members=me.peer_address, process_id=os.getpid())
     try:
         await runtime.stopped
     except BaseException as error:
@@ -103,12 +104,6 @@ def _error_of(context: dict[str, Any]) -> BaseException:
     """What the event loop met where nobody was waiting for it: a defect, and so an end."""
     error = context.get("exception")
     return error if isinstance(error, BaseException) else RuntimeError(str(context.get("message")))
-
-
-def _process_id() -> int:
-    import os
-
-    return os.getpid()
 
 
 def _report(logger: Any, error: BaseException) -> None:

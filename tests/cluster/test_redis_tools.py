@@ -8,14 +8,16 @@ import pty
 import re
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import termios
 import time
+from contextlib import suppress
 
 import pytest
 
-from tests.cluster.harness import Cluster
+from tests.cluster.harness import Cluster, eventually
 
 pytestmark = pytest.mark.skipif(
     shutil.which("redis-cli") is None or shutil.which("redis-benchmark") is None,
@@ -99,9 +101,10 @@ def test_interactive(shared: Cluster, node: str) -> None:
         os.environ["HOME"] = str(shared.directory)
         os.execvp("redis-cli", ["redis-cli", "-h", host, "-p", str(port)])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
+    prompt = f"\n{host}:{port}> "
     shown = ""
     try:
-        shown += read_until(terminal, f"{port}> ")
+        shown += read_until(terminal, prompt.strip())
         for typed, expected in (
             ("SET greeting 'hello world'", "OK"),
             ("GET greeting", '"hello world"'),
@@ -112,14 +115,19 @@ def test_interactive(shared: Cluster, node: str) -> None:
             ("PING", "PONG"),
         ):
             os.write(terminal, typed.encode() + b"\r")
-            shown += read_until(terminal, expected, f"\n{host}:{port}> ")
+            shown += read_until(terminal, expected, prompt)
         os.write(terminal, b"RANGE a")
         shown += read_until(terminal, "RANGE a end [LIMIT limit]")
-        os.write(terminal, b" b\rexit\r")
-        read_until_end(terminal)
+        os.write(terminal, b" b\r")
+        shown += read_until(terminal, "(empty array)", prompt)
+        os.write(terminal, b"exit\r")
+        status = eventually(lambda: ended(pid, terminal), "it ends")[1]
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
     finally:
         os.close(terminal)
-        _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, shown
     assert shared.client(node).get("greeting") == b"hello world"
 
@@ -136,12 +144,14 @@ def read_until(terminal: int, *texts: str, timeout_s: float = 10.0) -> str:
     return shown
 
 
-def read_until_end(terminal: int) -> None:
-    try:
-        while os.read(terminal, 65536):
-            pass
-    except OSError:
-        return  # how a pty ends
+def ended(pid: int, terminal: int) -> tuple[int, int] | None:
+    """(pid, status) of a child that has ended. What it still shows is read, so that it is not held up."""
+    ready, _, _ = select.select([terminal], [], [], 0)
+    with suppress(OSError):  # how a pty ends
+        if ready:
+            os.read(terminal, 65536)
+    done = os.waitpid(pid, os.WNOHANG)
+    return done if done[0] else None
 
 
 @pytest.mark.parametrize("options", [("-c", "50"), ("-c", "20", "-P", "16"), ("-c", "10", "-3")], ids=" ".join)

@@ -17,7 +17,7 @@ from tests.scenarios.spelling import Record, spell, spell_records
 
 UNREMARKABLE = {"following", "leadership won", "leadership lost"}
 """Notes of the core that the line of a changed role tells already."""
-TURNS_MAX = 2000
+TURNS_MAX = 20_000
 
 
 class FixedRandom(Random):

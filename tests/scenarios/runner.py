@@ -350,11 +350,7 @@ class Stage:
 
 
 COMMANDS: dict[str, Callable[[Stage, list[str]], None]] = {
-    name: getattr(Stage, name)
-    for name in (
-        "members disk start script crash wipe tear grant settle deliver drop duplicate reverse hold release part heal "
-        "link unlink campaign win elect tick wait run propose read transfer show"
-    ).split()
+    name: command for name, command in vars(Stage).items() if not name.startswith("_") and name not in ("do", "unread")
 }
 
 

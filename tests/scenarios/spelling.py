@@ -1,6 +1,6 @@
 """How messages and records are written in a scenario, for reading and for printing.
 
-    message     Kind field field …      `VoteRequest term=3 last=4@2 transfer`, `Append term=2 prev=1@1 commit=1 [2@2 3-5@2]`
+    message     Kind field field …      `VoteRequest term=3 last=4@2 transfer`, `Append term=2 prev=1@1 commit=1 [2@2]`
     place       seq@term                the record that ends at seq
     record      seq@term, first-last@term, with `!` after it for one that breaks the chain of checksums
 

@@ -23,9 +23,8 @@ class Schedule:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         count = self.random.choice([3, 3, 3, 4, 5])
-        options = Options(window_bytes=self.random.choice([200, 10_000]), chunk_bytes=self.random.choice([100, 1_000]))
+        options = Options(window_bytes=self.random.choice([300, 10_000]), chunk_bytes=self.random.choice([100, 1_000]))
         self.cluster = Cluster("ABCDE"[:count], options)
-        self.cluster.is_quiet = False
         self.steps = [
             (self.deliver_any, 40),
             (self.deliver_next, 25),
@@ -41,6 +40,8 @@ class Schedule:
             (self.crash, 1),
             (self.cut_link, 1),
             (self.join_link, 2),
+            (self.part, 1.5),
+            (self.unite, 1),
             (self.transfer, 0.5),
         ]
 
@@ -54,6 +55,7 @@ class Schedule:
     def heal(self) -> None:
         """All run, all disks work, all links are up; in ten seconds they agree."""
         cluster = self.cluster
+        self.unite()
         for member in cluster.members.values():
             self._release(member)
             if not member.is_running:
@@ -97,7 +99,7 @@ class Schedule:
             network.append(self.random.choice(network))
 
     def pass_time(self) -> None:
-        self.cluster.now_ms += self.random.choice([1, 5, 40, 100, 300])
+        self.cluster.now_ms += self.random.choice([1, 5, 40, 100, 300, 600])
         for member in self._running():
             if member.raft.deadline_ms() <= self.cluster.now_ms:
                 raft_random = member.raft.random
@@ -131,7 +133,7 @@ class Schedule:
     def finish_deed(self) -> None:
         waiting = [member for member in self._running() if member.disk.queue]
         if waiting:
-            self.cluster.finish_deed(self.random.choice(waiting).id, unseen=False)
+            self.cluster.finish_deed(self.random.choice(waiting).id)
 
     def release_disk(self) -> None:
         if running := self._running():
@@ -160,6 +162,19 @@ class Schedule:
 
     def cut_link(self) -> None:
         self.cluster.link(*self._pair(), up=False)
+
+    def part(self) -> None:
+        """Two groups do not hear each other; they notice nothing of it but silence."""
+        here = {member for member in self.cluster.members if self.random.random() < 0.4}
+        self.cluster.cut_pairs = {
+            (one, other)
+            for one in self.cluster.members
+            for other in self.cluster.members
+            if (one in here) != (other in here)
+        }
+
+    def unite(self) -> None:
+        self.cluster.cut_pairs = set()
 
     def join_link(self) -> None:
         one, other = self._pair()

@@ -1,4 +1,4 @@
-"""Every script of this directory leads to what stands in it. REWRITE_SCENARIOS=1 writes what it leads to; then read it."""
+"""Every script here leads to what stands in it. With REWRITE_SCENARIOS=1 what it leads to is written; then read it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,10 @@ SCRIPTS = sorted(Path(__file__).parent.rglob("*.txt"))
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_scenario(path: Path) -> None:
-    expected, happened = run_file(path, rewrite=bool(os.environ.get("REWRITE_SCENARIOS")))
-    assert happened.splitlines() == expected.splitlines() or os.environ.get("REWRITE_SCENARIOS")
+    is_rewriting = bool(os.environ.get("REWRITE_SCENARIOS"))
+    expected, happened = run_file(path, rewrite=is_rewriting)
+    assert is_rewriting or happened.splitlines() == expected.splitlines()
+
+
+def test_each_script_says_what_it_is_about() -> None:
+    assert [path.name for path in SCRIPTS if not path.read_text().startswith("# ")] == []

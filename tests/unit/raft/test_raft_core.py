@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -68,10 +69,13 @@ def carry_out(raft: Raft) -> list[tuple[str, m.Message]]:
 def elect(raft: Raft) -> Raft:
     """Make it the leader of its next term, with its no-op appended."""
     raft.tick(raft.deadline_ms())
-    for kind in (m.PreVoteReply, m.VoteReply):
-        carry_out(raft)
-        if not raft.leading:
-            raft.step("B", kind(raft.term + (kind is m.PreVoteReply), True), raft.now_ms)
+    voters = raft.peers[: raft.quorum - 1]
+    carry_out(raft)
+    for voter in voters:
+        raft.step(voter, m.PreVoteReply(raft.term + 1, True), raft.now_ms)
+    carry_out(raft)
+    for voter in voters:
+        raft.step(voter, m.VoteReply(raft.term, True), raft.now_ms)
     raft.propose(next_record(raft))
     carry_out(raft)
     assert raft.role is Role.LEADER
@@ -168,7 +172,7 @@ def test_a_silent_member_is_asked_ever_more_rarely() -> None:
                 raft.step("B", m.HeartbeatReply(raft.term, message.round, True), now_ms)
             elif to == "C" and isinstance(message, m.Heartbeat) and message.probe:
                 asked_ms.append(now_ms)
-    gaps = [later - earlier for earlier, later in zip(asked_ms, asked_ms[1:], strict=False)]
+    gaps = [round(later - earlier) for earlier, later in pairwise(asked_ms)]
     assert asked_ms[0] - start_ms <= 1200
     assert gaps == sorted(gaps)
     assert max(gaps) <= 8200
@@ -224,7 +228,7 @@ def test_only_a_leader_proposes_and_in_its_own_term() -> None:
     with pytest.raises(InvariantError, match="only a leader"):
         raft.propose(next_record(raft))
     elect(raft)
-    with pytest.raises(InvariantError, match="proposed in term"):
+    with pytest.raises(InvariantError, match="another term"):
         raft.propose(Record(2, 2, raft.term - 1, raft.index.last_checksum))
 
 
@@ -245,7 +249,7 @@ def test_a_second_vote_of_one_term_is_refused() -> None:
 
 def test_a_disk_that_reports_what_was_never_written_stops_the_node() -> None:
     raft = elect(make())
-    with pytest.raises(InvariantError, match="never cut"):
+    with pytest.raises(InvariantError, match="not cut"):
         raft.durable(1, raft.term + 1)
 
 
