@@ -43,7 +43,7 @@ class Node:
     @classmethod
     def start(cls, member: Member, arguments: Sequence[str], colour: str, quiet_in: Path | None) -> Node:
         """Start `kvnode start` with `arguments`; quiet if there is a directory for its output."""
-        command = [sys.executable, "-m", "kvnode", "start", *arguments]
+        command = [sys.executable, "-P", "-m", "kvnode", "start", *arguments]
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if quiet_in is not None:
             file = quiet_in / f"{member.id}.out"

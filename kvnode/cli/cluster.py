@@ -150,7 +150,7 @@ def _watch(nodes: Sequence[Node]) -> int:
 
 def _run_shell(nodes: Sequence[Node], data: Path) -> int:
     say(f"what the nodes say goes to {data}{os.sep}{{{','.join(node.id for node in nodes)}}}.out")
-    command = [sys.executable, "-m", "kvclient", "shell"]
+    command = [sys.executable, "-P", "-m", "kvclient", "shell"]
     for node in nodes:
         command += ["--node", node.member.client_address]
     # Ctrl-C is the shell's affair (it cancels the line). A handler of our own, unlike SIG_IGN, is not passed on to it.

@@ -132,7 +132,7 @@ class Leading:
             except CommandError as error:
                 reply = CommandError(command.text) if isinstance(command, Refused) else error
             position += 1
-            encoded = encode(reply, protocol) if is_plain else session.encode(reply, self._seq_of_reply(session))
+            encoded = encode(reply, protocol) if is_plain else session.encode(reply, self._seq_of_reply(session, wrote))
             replies.append(encoded)
             reply_bytes += len(encoded)
             if reply_bytes > REPLY_BYTES_MAX:
@@ -159,11 +159,13 @@ class Leading:
     def _is_write(self, arrival: Arrival) -> bool:
         return resolve(arrival.commands[arrival.position]).kind is WRITE
 
-    def _seq_of_reply(self, session: Session) -> int:
-        """A seq at which the reply just evaluated is the truth, and not before what the session has done so far."""
+    def _seq_of_reply(self, session: Session, wrote: bool) -> int:
+        """A seq at which the reply just evaluated is the truth, and not before what the session has done so far.
+
+        One of the open batch only if the chunk waits for that to be committed; nothing else may tell of it."""
         overlay = self.overlay
         last_seq = self.raft.index.last_seq + overlay.open_count
-        if overlay.seen == OPEN or not overlay.is_open_empty:
+        if wrote or overlay.seen == OPEN:
             return last_seq
         return max(overlay.seen, self.raft.commit_seq, min(session.last_write_seq, last_seq))
 

@@ -292,7 +292,9 @@ class Raft:
 
     def become_follower(self, term: int, leader: str | None) -> None:
         if isinstance(self._role, Leader):
-            self.note("info", "leadership lost", term=self.term, newer_term=term)
+            self.note(
+                "info", "leadership lost", term=self.term, because="a newer term" if term > self.term else "step down"
+            )
         if term > self.term:
             self.set_ballot(term, None)
         self._output.reads_void = True

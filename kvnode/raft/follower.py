@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 STRANGE_BACK_UPS_MAX = 10
+"""So many in a row are not late answers any more."""
 
 
 class Follower:
@@ -236,4 +237,6 @@ class Follower:
         """Answers that waited for it have left already."""
 
     def on_link(self, peer: str, *, up: bool) -> None:
-        """The leader asks for our position when it reaches us."""
+        """The leader asks where we are when it reaches us; when we reach it, what was lost on the way is said anew."""
+        if up and peer == self.leader:
+            self._acknowledge(always=True)

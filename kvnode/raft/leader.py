@@ -359,6 +359,7 @@ class Leader:
         if progress.sent_seq > progress.match_seq and raft.now_ms - progress.progress_ms >= progress.probe_after_ms:
             # Something was lost, or it is slow: ask, ever more rarely (pitfall 30).
             probe = True
+            progress.is_positioned = False  # its answer counts
             progress.progress_ms = raft.now_ms
             progress.probe_after_ms = min(2 * progress.probe_after_ms, PROBE_BACKOFF_MAX_MS)
         commit_seq = min(raft.commit_seq, progress.match_seq)
@@ -380,6 +381,7 @@ class Leader:
         oldest_ms = raft.now_ms - raft.options.election_timeout_max_ms
         heard = 1 + sum(p.voting and p.heard_ms >= oldest_ms for p in self.progress.values())
         if heard < raft.quorum:
+            raft.note("warning", "no majority of members was heard", term=raft.term)
             raft.become_follower(raft.term, leader=None)
 
     def on_link(self, peer: str, *, up: bool) -> None:

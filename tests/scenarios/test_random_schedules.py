@@ -62,7 +62,7 @@ class Schedule:
                 cluster.start(member.id)
         for one in cluster.members:
             for other in cluster.members:
-                if one < other:
+                if one < other and other not in cluster.members[one].raft.links:
                     cluster.link(one, other, up=True)
         cluster.run(cluster.now_ms + 10_000)
         leaders = [member for member in cluster.members.values() if member.raft.leading]

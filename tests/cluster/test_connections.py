@@ -1,0 +1,174 @@
+"""Many connections, and clients that do not read, or read slowly: nobody else notices."""
+
+from __future__ import annotations
+
+import random
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+
+from tests.cluster.conftest import started
+from tests.cluster.harness import Cluster, eventually
+from tests.cluster.wire import Wire
+
+MIB = 1024 * 1024
+PING = b"*1\r\n$4\r\nPING\r\n"
+PONG = b"+PONG\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3000:
+        pytest.skip(f"this process may have {hard} files alone: ulimit -Hn")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(params=["leader", "follower"])
+def node(request: pytest.FixtureRequest, shared: Cluster) -> str:
+    return shared.wait_for_leader() if request.param == "leader" else shared.followers()[0]
+
+
+def slowest_s(cluster: Cluster, node: str, count: int = 50) -> float:
+    """How long the slowest of some writes and reads of a well-behaved client takes."""
+    client, slowest = cluster.client(node), 0.0
+    client.ping()
+    for number in range(count):
+        began = time.monotonic()
+        client.set("neighbour", number)
+        assert client.get("neighbour") == b"%d" % number
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+def test_a_thousand_idle_connections(shared: Cluster, node: str) -> None:
+    before = shared.resident_bytes(node)
+    idle = [shared.connect(node) for _ in range(1000)]
+    try:
+        for connection in idle:
+            connection.send(PING)
+        assert all(connection.line() == PONG for connection in idle)
+        assert shared.info(node, "clients")["connected_clients"] >= 1000
+        assert slowest_s(shared, node) < 1
+        assert shared.resident_bytes(node) - before < 64 * MIB
+        assert all(connection.ask(PING) == PONG for connection in idle[::100]), "they have stayed"
+    finally:
+        for connection in idle:
+            connection.close()
+    eventually(lambda: shared.info(node, "clients")["connected_clients"] < 100, "they are forgotten")
+
+
+def test_more_clients_than_allowed(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = started(make_cluster("A", {"clients_max": 20}))
+    crowd = [cluster.connect("A") for _ in range(30)]
+    try:
+        answers = [connection.ask(PING) for connection in crowd]
+        refused = [answer for answer in answers if answer != PONG]
+        assert 10 <= len(refused) <= 12
+        assert set(refused) == {b"-ERR max number of clients reached\r\n"}
+    finally:
+        for connection in crowd:
+            connection.close()
+    client = cluster.client("A")
+
+    def is_let_in() -> bool:
+        try:
+            return bool(client.ping())
+        except (redis.ConnectionError, redis.ResponseError):
+            return False
+
+    eventually(is_let_in, "there is room again")
+
+
+def slow_wire(cluster: Cluster, node: str) -> Wire:
+    """A connection with a small receive buffer, so that the node notices soon that it is not read."""
+    connection = Wire.__new__(Wire)
+    connection.socket = socket.socket()
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    connection.socket.settimeout(20)
+    connection.socket.connect(cluster.address(node))
+    connection._stream = connection.socket.makefile("rb")
+    return connection
+
+
+def test_a_client_that_does_not_read_large_values(shared: Cluster, node: str) -> None:
+    """1000 times a value of 1 MiB is asked for and not taken: the node keeps a few of them, not all."""
+    value = random.Random(6).randbytes(MIB)
+    shared.client(node).set("large", value)
+    before = shared.resident_bytes(node)
+    with slow_wire(shared, node) as connection:
+        connection.send(b"GET large\r\n" * 1000)
+        worst = 0
+        for _ in range(20):
+            assert slowest_s(shared, node, 10) < 1
+            worst = max(worst, shared.resident_bytes(node) - before)
+        assert worst < 64 * MIB, f"{worst / MIB:.0f} MiB for one client that does not read"
+        # Now it reads: what it gets is right, up to where its time was up or it was cut off.
+        answered = 0
+        while line := connection.line():
+            if line.startswith(b"-CLUSTERDOWN"):
+                break
+            assert line == b"$%d\r\n" % MIB
+            assert connection.take(MIB + 2) == value + b"\r\n"
+            answered += 1
+            if answered == 200:
+                break
+        assert answered >= 1
+    shared.client(node).delete("large")
+
+
+def test_a_client_that_does_not_read_small_replies(shared: Cluster, node: str) -> None:
+    """It sends pings for as long as anybody takes them, and reads none of the answers."""
+    before = shared.resident_bytes(node)
+    with slow_wire(shared, node) as connection:
+        connection.socket.settimeout(1.0)
+        sent = 0
+        chunk = PING * 5000
+        try:
+            while sent < 64 * MIB:
+                sent += connection.socket.send(chunk)
+        except (TimeoutError, ConnectionResetError, BrokenPipeError):
+            pass
+        assert sent < 64 * MIB, "somebody has taken it all"
+        assert slowest_s(shared, node) < 1
+        assert shared.resident_bytes(node) - before < 96 * MIB
+
+
+def test_a_client_that_reads_slowly_gets_everything(shared: Cluster, node: str) -> None:
+    """Replies of 20 MiB through a small window, while it goes on sending."""
+    value = random.Random(7).randbytes(100 * 1024)
+    shared.client(node).set("medium", value)
+    count = 200
+    reply = b"$%d\r\n%b\r\n" % (len(value), value)
+    with slow_wire(shared, node) as connection:
+
+        def send() -> None:
+            for _ in range(count):
+                connection.send(b"*2\r\n$3\r\nGET\r\n$6\r\nmedium\r\n" + PING)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        for _ in range(count):
+            assert connection.take(len(reply)) == reply
+            assert connection.line() == PONG
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_writes_that_nobody_waits_for(shared: Cluster, node: str) -> None:
+    """A client that sends 20 MiB of writes, then closes without reading: the node and its neighbours are well."""
+    value = b"x" * 10_000
+    with shared.connect(node) as connection:
+        for number in range(2000):
+            connection.send(
+                b"*3\r\n$3\r\nSET\r\n$%d\r\nk%d\r\n$10000\r\n%b\r\n" % (len(str(number)) + 1, number, value)
+            )
+    assert slowest_s(shared, node) < 1.5
+    shared.wait_until_equal()
