@@ -56,7 +56,7 @@ def segments(path: Path | str, files: Files = REAL) -> list[SegmentFile]:
             raise LogError(f"{path} is not a kvnode data directory: there is no segment of a log in it.")
         return [_open_segment(files, path / name, is_named=False) for name in names]
     except OSError as error:
-        raise LogError(f"Can not read {error.filename or path}: {error.strerror}.") from error
+        raise LogError(f"can not read {error.filename or path}: {error.strerror}.") from error
 
 
 def scan(path: Path | str, from_seq: int | None = None, to_seq: int | None = None, *, files: Files = REAL) -> Scan:
@@ -117,7 +117,7 @@ class Scan:
         try:
             fd = self._files.open_read(segment.path)
         except OSError as error:
-            raise LogError(f"Can not read {segment.path}: {error.strerror}.") from error
+            raise LogError(f"can not read {segment.path}: {error.strerror}.") from error
         try:
             for record in read_records(self._files, fd, segment.start, segment.size):
                 reason = why_not_next(record, last_seq, last_term, last_checksum)

@@ -47,13 +47,16 @@ class Following:
     def run(self, session: Session) -> None:
         """Run what has arrived until something has to be waited for."""
         while session.arrivals and not session.chunks and not session.is_backed_up:
+            if self.node.has_had_enough(session):
+                self.node.run_next_turn(session)
+                return
             arrival = session.arrivals[0]
             command = arrival.commands[arrival.position]
             try:
                 row = resolve(command)
             except CommandError as error:
                 reply = CommandError(command.text) if isinstance(command, Refused) else error
-                session.advance(arrival, 1)
+                self.node.take(session, arrival, 1)
                 self.node.answer_now(session, command, reply, arrival.deadline_ms)
                 continue
             if self.node.refuse_expired(session, arrival, row):
@@ -66,7 +69,7 @@ class Following:
         """Begin a run of commands of one kind. False: it has to wait for a leader."""
         deadline_ms = arrival.deadline_ms
         if row.kind is Kind.SESSION and row.name != "WAIT":
-            session.advance(arrival, 1)
+            self.node.take(session, arrival, 1)
             self.node.session_commands.run(session, row, command, deadline_ms)
             return True
         if row.kind is Kind.READ:
@@ -76,20 +79,20 @@ class Following:
             return False
         alone = row.kind is Kind.SESSION or session.skips_reply
         run = [command] if alone else self._writes(session, arrival)
-        session.advance(arrival, len(run))
+        self.node.take(session, arrival, len(run))
         self._forward(leader, session, run, deadline_ms)
         return True
 
     def _read(self, session: Session, arrival: Arrival, run: list[Command]) -> bool:
         deadline_ms = arrival.deadline_ms
         if session.reads_locally:
-            session.advance(arrival, len(run))
+            self.node.take(session, arrival, len(run))
             self.node.reads.read_locally(session, run, deadline_ms)
             return True
         ticket = self.raft.read()
         if ticket is None:
             return False
-        session.advance(arrival, len(run))
+        self.node.take(session, arrival, len(run))
         chunk = Chunk(session, run, deadline_ms)
         chunk.gates = 1
         session.add(chunk, is_blocker=True)

@@ -13,7 +13,6 @@ committed without it; at its deadline it is answered -UNKNOWN.
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from kvnode.invariant import invariant
@@ -37,14 +36,6 @@ answers."""
 WAIT_MARGIN_MS = 100
 
 READ, WRITE = Kind.READ, Kind.WRITE
-
-
-class _Outcome(Enum):
-    """How a run of data commands ended."""
-
-    GO_ON = "done, or at a command of another kind"
-    NEXT_TURN = "there is more, but the replies to this much should leave first"
-    NO_ROOM = "at a write, and too much is logged and not committed"
 
 
 class Leading:
@@ -73,22 +64,24 @@ class Leading:
 
     def run(self, session: Session) -> None:
         """Run what has arrived, as far as it goes; the rest waits for the node to call again."""
+        node = self.node
         while session.arrivals and not session.blockers and not session.is_backed_up:
-            arrival = session.arrivals[0]
-            if arrival.deadline_ms <= self.node.now_ms and self.node.refuse_expired(session, arrival):
-                continue
-            outcome = self._run_data_commands(session, arrival)
-            if outcome is _Outcome.NO_ROOM:
-                self.node.wait(session)
+            if node.has_had_enough(session):
+                node.run_next_turn(session)
                 return
-            if outcome is _Outcome.NEXT_TURN:
-                self.node.run_next_turn(session)
+            arrival = session.arrivals[0]
+            if arrival.deadline_ms <= node.now_ms and node.refuse_expired(session, arrival):
+                continue
+            if not self._run_data_commands(session, arrival):
+                node.wait(session)
                 return
             if session.arrivals and session.arrivals[0] is arrival:
                 self._run_special(session, arrival)
 
-    def _run_data_commands(self, session: Session, arrival: Arrival) -> _Outcome:
-        """Run the reads and writes of single keys that come next: one chunk, one answer."""
+    def _run_data_commands(self, session: Session, arrival: Arrival) -> bool:
+        """Run the reads and writes of single keys that come next: one chunk, one answer.
+
+        False: a write is next, and too much is logged and not committed."""
         overlay = self.overlay
         commands = arrival.commands
         start = position = arrival.position
@@ -102,7 +95,9 @@ class Leading:
         reply_bytes = 0
         effects = overlay.effects  # a new list only when a batch is sealed
         overlay.seen = 0
-        for command in commands[start:] if start else commands:
+        end = min(len(commands), start + self.node.budget)
+        run = commands if end - start == len(commands) else map(commands.__getitem__, range(start, end))
+        for command in run:
             reply: Reply
             try:
                 row = resolve(command)
@@ -138,7 +133,7 @@ class Leading:
             if reply_bytes > REPLY_BYTES_MAX:
                 break
         if replies:
-            session.advance(arrival, position - start)
+            self.node.take(session, arrival, position - start)
             if len(replies) != len(commands):
                 chunk.commands = commands[start:position]
             if not measures:
@@ -151,10 +146,8 @@ class Leading:
                 self.node.release(session)
         if is_full:
             self.seal()
-        if reply_bytes > REPLY_BYTES_MAX:
-            return _Outcome.NEXT_TURN
         is_stuck = not has_room and session.arrivals and session.arrivals[0] is arrival and self._is_write(arrival)
-        return _Outcome.NO_ROOM if is_stuck else _Outcome.GO_ON
+        return not is_stuck
 
     def _is_write(self, arrival: Arrival) -> bool:
         return resolve(arrival.commands[arrival.position]).kind is WRITE
@@ -194,7 +187,7 @@ class Leading:
             return
         if row.kind is WRITE or (row.kind is READ and not row.whole and not session.reads_locally):
             return
-        session.advance(arrival, 1)
+        self.node.take(session, arrival, 1)
         if row.name == "WAIT":
             self._start_wait(session, command, arrival.deadline_ms)
         elif row.kind is Kind.SESSION:

@@ -45,6 +45,9 @@ SWEEP_INTERVAL_MS = 50.0
 SESSION_QUEUE_BYTES_MAX = 1024 * 1024
 """A client that has sent more than this ahead of its replies is not read from until they have caught up."""
 
+COMMANDS_PER_TURN = 5_000
+"""About 20 ms of work: the clients of this turn that come after it have theirs in the next."""
+
 NO_LEADER = "CLUSTERDOWN no leader within the time of the request; the command was not applied"
 UNKNOWN = "UNKNOWN the command may have been applied or not: the leader was lost before it was known"
 SHUTTING_DOWN = "CLUSTERDOWN this node is shutting down; the command was not applied"
@@ -93,6 +96,7 @@ class Node:
             now_ms=now_ms,
         )
         self.outputs = Outputs()
+        self.budget = COMMANDS_PER_TURN
         self.tail = Tail(index.last_seq)
         self.catch_up = CatchUp()
         self.sessions: dict[int, Session] = {}
@@ -123,6 +127,7 @@ class Node:
     def turn(self, now_ms: float, wall_ms: float, events: Iterable[Event]) -> Outputs:
         """Take the events in order; the outputs are to be carried out in full. An exception ends the node."""
         self.turns += 1
+        self.budget = COMMANDS_PER_TURN
         self.now_ms, self.wall_ms = now_ms, wall_ms
         for handler, arguments in events:
             getattr(self, handler)(*arguments)
@@ -300,18 +305,15 @@ class Node:
     def release(self, session: Session) -> None:
         """Send what may be sent of a session's replies, and let it go on."""
         replies = session.take_replies()
-        size = 0
         if replies and session.id in self.sessions:
             data = replies[0] if len(replies) == 1 else b"".join(replies)
-            size = len(data)
-            if size:
+            if data:
                 self.outputs.client_writes.append((session.id, data))
+                if session.answered_turn != self.turns:
+                    session.answered_turn, session.answered_bytes = self.turns, 0
+                session.answered_bytes += len(data)
         if session.arrivals:
-            if session.blockers:
-                return
-            if size > REPLY_BYTES_MAX:
-                self.run_next_turn(session)
-            else:
+            if not session.blockers:
                 self.enqueue(session)
         elif not session.chunks:
             if session.id < 0:
@@ -319,8 +321,18 @@ class Node:
             elif session.is_ending and session.id in self.sessions:
                 self.outputs.client_closes.append(session.id)
 
+    def take(self, session: Session, arrival: Arrival, count: int) -> None:
+        """Commands of a session are about to be run, or answered."""
+        session.advance(arrival, count)
+        self.budget -= count
+
+    def has_had_enough(self, session: Session) -> bool:
+        """Whether this turn has been long enough, or what the session was answered in it should leave first."""
+        if self.budget <= 0:
+            return True
+        return session.answered_turn == self.turns and session.answered_bytes > REPLY_BYTES_MAX
+
     def run_next_turn(self, session: Session) -> None:
-        """What it was answered in this turn should leave before it asks for more."""
         self._next_turn.append(session)
         self.outputs.wants_turn = True
 
@@ -366,7 +378,7 @@ class Node:
         is_local = row.kind is Kind.SESSION and row.name != "WAIT"
         if is_local or (row.kind is Kind.READ and session.reads_locally):
             return False
-        session.advance(arrival, 1)
+        self.take(session, arrival, 1)
         reply = CommandError(SHUTTING_DOWN if self._is_draining else NO_LEADER)
         self.answer_now(session, command, reply, arrival.deadline_ms)
         return True

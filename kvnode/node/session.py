@@ -87,6 +87,8 @@ class Session:
 
     __slots__ = (
         "address",
+        "answered_bytes",
+        "answered_turn",
         "arrivals",
         "blockers",
         "chunks",
@@ -117,6 +119,7 @@ class Session:
         self.started_ms = now_ms
         self.arrivals: deque[Arrival] = deque()
         self.queued_bytes = 0
+        self.answered_turn = self.answered_bytes = 0  # the turn of the last answer, and its bytes
         self.chunks: deque[Chunk] = deque()
         self.blockers = 0
         self.is_queued = self.is_paused = False

@@ -73,7 +73,7 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -
     logger = make_logger(config.id, config.log_level, config.log_format)
     runtime = Runtime(config, loop, logger)
     loop.set_exception_handler(lambda _, context: runtime.fail(_error_of(context)))
-    client_server = await loop.create_server(lambda: ClientConnection(runtime), sock=clients)
+    client_server = await loop.create_server(lambda: ClientConnection(runtime), sock=clients, backlog=BACKLOG)
     loading = loop.create_task(_load(config, runtime, logger))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.drain)
@@ -81,7 +81,7 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -
     if not loading.done():  # stopped while reading: nothing has been changed
         return EXIT_STOPPED
     loading.result()
-    peer_server = await loop.create_server(lambda: LinkConnection(runtime), sock=peers)
+    peer_server = await loop.create_server(lambda: LinkConnection(runtime), sock=peers, backlog=BACKLOG)
     dialers = [loop.create_task(keep_dialing(runtime, member, lane)) for member in config.peers for lane in LANES]
     me = config.me
     logger.info("serving", clients=me.client_address, members=me.peer_address, process_id=os.getpid())

@@ -172,10 +172,10 @@ class Cluster:
             self.network = [letter for letter in self.network if {letter.sender, letter.to} != {one, other}]
         for here, there in ((one, other), (other, one)):
             if self.members[here].is_running:
-                if up:
-                    self.event(here, lambda raft, there=there: raft.link_up(there, self.now_ms))
-                else:
-                    self.event(here, lambda raft, there=there: raft.link_down(there, self.now_ms))
+                self._notice(here, there, up=up)
+
+    def _notice(self, here: str, there: str, *, up: bool) -> None:
+        self.event(here, lambda raft: (raft.link_up if up else raft.link_down)(there, self.now_ms))
 
     # Events
 
@@ -231,8 +231,8 @@ class Cluster:
                 assert isinstance(deed, Record)
                 member.records.append(deed)
                 member.new_records.append(deed)
-            member.disk.queue.append(deed)  # type: ignore[arg-type]
-            self.say(f"{member.id} disk: {spell_deed(deed)}", loud=True)  # type: ignore[arg-type]
+            member.disk.queue.append(deed)
+            self.say(f"{member.id} disk: {spell_deed(deed)}", loud=True)
         for to, message in output.messages:
             self._send(member, to, message)
         if output.reads_void and self.promises.on_reads_void(member.id):

@@ -231,7 +231,9 @@ class Stage:
             sender, _, receiver, *words = words
         if words:
             (kind,) = words
-        network, picked, left = self.cluster.network, [], []
+        network = self.cluster.network
+        picked: list[Letter] = []
+        left: list[Letter] = []
         for letter in network:
             fits = (
                 len(picked) < number

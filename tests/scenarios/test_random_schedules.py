@@ -7,12 +7,15 @@ A failure names its seed and shows the last events; KVNODE_SCHEDULES=n runs n se
 from __future__ import annotations
 
 import os
+from functools import partial
 from random import Random
 
 import pytest
 
-from kvnode.raft import Options
+from kvnode.raft import Options, Raft
+from kvnode.raft.follower import Follower
 from tests.scenarios.cluster import Cluster, FixedRandom, Member
+from tests.scenarios.promises import BrokenPromise
 
 SEEDS = int(os.environ.get("KVNODE_SCHEDULES", "60"))
 STEPS = 400
@@ -111,14 +114,14 @@ class Schedule:
         for member in self._running():
             if member.raft.leading and not member.raft.leading.is_handing_over:
                 record = self.cluster.next_record(member, self.random.choice([1, 1, 3]))
-                self.cluster.event(member.id, lambda raft, record=record: raft.propose(record))
+                self.cluster.event(member.id, partial(Raft.propose, record=record))
 
     def read(self) -> None:
         for member in self._running():
-            self.cluster.event(member.id, lambda raft, member=member: self._ask(member))
+            self.cluster.event(member.id, partial(self._ask, member))
 
-    def _ask(self, member: Member) -> None:
-        ticket = member.raft.read()
+    def _ask(self, member: Member, raft: Raft) -> None:
+        ticket = raft.read()
         if ticket is not None:
             self.cluster.promises.on_read(member.id, ticket)
 
@@ -191,3 +194,22 @@ def test_random_schedule(seed: int) -> None:
     except Exception as error:
         error.add_note(f"seed {seed}; the last events:\n" + "\n".join(schedule.cluster.trace[-40:]))
         raise
+
+
+def run_all() -> None:
+    for seed in range(SEEDS):
+        Schedule(seed).run()
+
+
+LIES = {
+    "acknowledges what is not durable": (Follower, "acknowledged_seq", property(lambda follower: follower.matched_seq)),
+    "votes for shorter logs": (Raft, "_is_up_to_date", lambda raft, last_seq, last_term: True),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_core_that_lies_is_caught(lie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the schedules and the promises were worth nothing."""
+    monkeypatch.setattr(*LIES[lie])
+    with pytest.raises(BrokenPromise):
+        run_all()
