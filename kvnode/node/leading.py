@@ -264,10 +264,16 @@ class Leading:
             else:
                 pending.append(group)
         self._orphans = pending
-        for group in reversed(lost):
-            for chunk in reversed(group.chunks):
-                if chunk.gates:
-                    self.node.run_again(chunk)
+        sessions = {id(chunk.session): chunk.session for group in lost for chunk in group.chunks if chunk.gates}
+        for session in sessions.values():
+            self._run_lost_again(session, lost)
+
+    def _run_lost_again(self, session: Session, lost: list[Group]) -> None:
+        """From the session's first lost chunk on: what was logged after it is lost too, and what was not comes later."""
+        chunks = list(session.chunks)
+        first = next((i for i, chunk in enumerate(chunks) if chunk.gates and chunk.group in lost), len(chunks))
+        for chunk in reversed(chunks[first:]):
+            self.node.run_again(chunk)
 
     def lose_leadership(self) -> None:
         """**S** Drop the overlay whole; run again what was never logged; keep pending what was."""
@@ -301,8 +307,7 @@ class Leading:
                     chunk.group.chunks.remove(chunk)
                 chunk.gates, chunk.group = 0, None
                 if later is not None and later.gates and later.group is not None:
-                    later.group.chunks.insert(0, chunk)  # in the order of their session, should the group be lost
-                    chunk.gates, chunk.group = 1, later.group
+                    later.group.add(chunk)
             if chunk.gates and not chunk.is_blocker:
                 chunk.is_blocker = True
                 session.blockers += 1
