@@ -269,7 +269,7 @@ class Leading:
             self._run_lost_again(session, lost)
 
     def _run_lost_again(self, session: Session, lost: list[Group]) -> None:
-        """From the session's first lost chunk on: what was logged after it is lost too, and what was not comes later."""
+        """All from the session's first lost chunk on: what was logged after it is lost too."""
         chunks = list(session.chunks)
         first = next((i for i, chunk in enumerate(chunks) if chunk.gates and chunk.group in lost), len(chunks))
         for chunk in reversed(chunks[first:]):
