@@ -77,6 +77,7 @@ class Shell:
         self._output = output
         self._table: command_table.Table = {}
         self._is_connected = False
+        self._has_set_something = False
 
     def run(self) -> int:
         self._greet()
@@ -174,7 +175,11 @@ class Shell:
         if seconds >= SLOW_REPLY_S:
             self._output.note(f"({seconds:.2f}s)")
         if self._client.node != node:
-            self._output.note(f"now at {self._client.node}; what was set for the connection is gone")
+            lost = "; what was set for the connection before is not" if self._has_set_something else ""
+            self._output.note(f"now at {self._client.node}{lost}")
+            self._has_set_something = False
+        if command[0].upper() in (b"CLIENT", b"HELLO", b"READONLY"):
+            self._has_set_something = True
         if self._is_connected and not self._table:
             self._load_table()
 

@@ -349,8 +349,9 @@ def test_sigterm_answers_what_it_has_read(cluster: Cluster, who: str) -> None:
     assert cluster.client(other).dbsize() == count
 
 
-def test_sigterm_without_a_majority(cluster: Cluster) -> None:
+def test_sigterm_without_a_majority(hasty: Cluster) -> None:
     """Nobody to hand over to, and writes that can not be committed: they are answered, and it ends in time."""
+    cluster = hasty
     leader = cluster.wait_for_leader()
     cluster.kill(*cluster.followers())
     before = cluster.info(leader)["last_seq"]

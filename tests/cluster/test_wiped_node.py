@@ -15,7 +15,7 @@ def wipe(cluster: Cluster, id: str) -> None:
     shutil.rmtree(cluster.data(id))
 
 
-def stays(cluster: Cluster, id: str, elections: int = 3) -> None:
+def stays(cluster: Cluster, id: str, elections: int = 2) -> None:
     """Nobody leads while at least so many election timeouts pass at a node that could vote."""
     survivor = cluster.maybe_info(id)
     assert survivor is not None

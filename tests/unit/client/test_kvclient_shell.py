@@ -103,15 +103,14 @@ class TestShell:
         ]
 
     def test_a_change_of_node_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
-        def first(command: list[bytes]) -> bytes:
-            return b"" if command[0] == b"get" else answer(command)
-
-        with fake_node(first) as a, fake_node(answer) as b:
-            printed = type_into(f"{a.address},{b.address}", f"get a{ENTER}{CTRL_D}", capsys)
-        assert printed[1:] == [
-            '"value of a"',
-            f"\x1b[2mnow at {b.address}; what was set for the connection is gone\x1b[0m",
-        ]
+        """And that settings of the connection were lost with it, where there were any."""
+        for settings, told in (("", ""), (f"readonly{ENTER}", "; what was set for the connection before is not")):
+            with (
+                fake_node(lambda command: b"" if command[0] == b"get" else answer(command)) as a,
+                fake_node(answer) as b,
+            ):
+                printed = type_into(f"{a.address},{b.address}", f"{settings}get a{ENTER}{CTRL_D}", capsys)
+            assert printed[-2:] == ['"value of a"', f"\x1b[2mnow at {b.address}{told}\x1b[0m"]
 
 
 def test_the_history_is_kept_and_private(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
