@@ -17,6 +17,8 @@ Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from kvnode.invariant import InvariantError
 from kvnode.reply import OK, CommandError, Reply, Status, Verbatim
 
@@ -25,6 +27,8 @@ RESP3 = 3
 
 OK_BYTES = b"+OK\r\n"
 NULL_BYTES = {RESP2: b"$-1\r\n", RESP3: b"_\r\n"}
+SLICE_ELEMENTS = 5_000
+"""Elements of an array that are encoded at once: a millisecond or two."""
 EMPTY_ARRAY_BYTES = b"*0\r\n"
 
 # Counts of keys, results of EXISTS and DEL: most integers are small.
@@ -66,6 +70,29 @@ def _encode_rare(reply: Reply, protocol: int) -> bytes:
         header = b"%%%d\r\n" % len(reply) if protocol == RESP3 else b"*%d\r\n" % (2 * len(reply))
         return header + b"".join([encode(part, protocol) for pair in reply.items() for part in pair])
     raise InvariantError(f"not a reply: {reply!r}")
+
+
+def encode_in_slices(reply: Reply, protocol: int) -> Generator[None, None, bytes]:
+    """As `encode`, for replies of any length: pauses (None) after some milliseconds of work; returns the bytes."""
+    parts: list[bytes] = []
+    yield from _append_in_slices(parts, reply, protocol)
+    return b"".join(parts)
+
+
+def _append_in_slices(parts: list[bytes], reply: Reply, protocol: int) -> Generator[None, None, None]:
+    if not isinstance(reply, list):
+        parts.append(encode(reply, protocol))
+        return
+    parts.append(b"*%d\r\n" % len(reply))
+    is_flat = not any(isinstance(element, list) for element in reply[:SLICE_ELEMENTS])
+    for begin in range(0, len(reply), SLICE_ELEMENTS):
+        elements = reply[begin : begin + SLICE_ELEMENTS]
+        if is_flat:
+            parts.append(b"".join([encode(element, protocol) for element in elements]))
+            yield
+        else:
+            for element in elements:
+                yield from _append_in_slices(parts, element, protocol)
 
 
 def _line(text: str) -> bytes:

@@ -22,7 +22,7 @@ from kvnode.store.table import resolve
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-SLICES_PER_TURN = 8
+SLICES_PER_TURN = 5
 """A slice of a long read takes a few milliseconds."""
 
 
@@ -84,7 +84,7 @@ class Reads:
         self._evaluate(chunk)
 
     def start_long(self, chunk: Chunk, reading: Reading) -> None:
-        chunk.reading = reading
+        chunk.reading = chunk.session.encode_slowly(reading, self.node.applier.applied_seq)
         self._long.append(chunk)
         self.node.outputs.wants_turn = True
 
@@ -126,11 +126,11 @@ class Reads:
                 self._long.append(chunk)
                 continue
             except StopIteration as stop:
-                reply = stop.value
+                encoded = stop.value
             except CommandError as error:
-                reply = error
+                encoded = chunk.session.encode(error, self.node.applier.applied_seq)
             chunk.reading = None
-            chunk.replies.append(chunk.session.encode(reply, self.node.applier.applied_seq))
+            chunk.replies.append(encoded)
             self._evaluate(chunk)
         if self._long:
             self.node.outputs.wants_turn = True

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from kvnode.net.replies import RESP2, encode
+from kvnode.net.replies import RESP2, encode, encode_in_slices
 from kvnode.net.requests import Requests
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class Chunk:
     is_logged = False
     """It may have taken effect: it is part of the record that its group names (or will, while the batch is open),
     having written or read what that holds; or it was forwarded."""
-    reading: Generator[None, None, Reply] | None = None
-    """The read of the whole key space that is under way, in slices."""
+    reading: Generator[None, None, bytes] | None = None
+    """The read of the whole key space that is under way, in slices; returns the encoded reply."""
     wait_for: tuple[int, int] | None = None
     """WAIT: how many members, which seq."""
 
@@ -158,6 +158,14 @@ class Session:
         if self.is_silent:
             return b""
         data = encode(reply, self.protocol)
+        return b"*2\r\n:%d\r\n%b" % (seq, data) if self.tells_seq else data
+
+    def encode_slowly(self, reading: Generator[None, None, Reply], seq: int) -> Generator[None, None, bytes]:
+        """Let a long read go on to its end, then encode its reply; all of it in slices."""
+        reply = yield from reading
+        if self.is_silent or self.skips_reply:
+            return self.encode(reply, seq)
+        data = yield from encode_in_slices(reply, self.protocol)
         return b"*2\r\n:%d\r\n%b" % (seq, data) if self.tells_seq else data
 
     def add(self, chunk: Chunk, *, is_blocker: bool) -> None:

@@ -174,3 +174,45 @@ def test_writes_that_nobody_waits_for(shared: Cluster, node: str) -> None:
             )
     assert slowest_s(shared, node) < 1.5
     shared.wait_until_equal()
+
+
+def test_long_reads_hold_up_nobody(shared: Cluster, node: str) -> None:
+    """Reads of the whole key space are done in slices: none takes 50 ms, four times that is for a busy machine."""
+    loader = shared.client(shared.wait_for_leader(), socket_timeout=20)
+    count = 400_000
+    for start in range(0, count, 4000):
+        loader.mset({f"key{number:07}": "value" for number in range(start, start + 4000)})
+    shared.wait_until_equal()
+    waits: dict[str, float] = {}
+    doing, ends = ["nothing"], threading.Event()
+
+    def ping() -> None:
+        with shared.connect(node) as neighbour:
+            while not ends.is_set():
+                name, began = doing[0], time.monotonic()
+                assert neighbour.ask(PING) == PONG
+                waits[name] = max(waits.get(name, 0.0), time.monotonic() - began)
+
+    thread = threading.Thread(target=ping)
+    thread.start()
+    try:
+        for command in (
+            "DBSIZE",
+            "DEBUG DIGEST",
+            "KEYS *7777*",
+            "KEYS *",
+            "RANGE - +",
+            "SCAN 0 COUNT 400000",
+            "FLUSHALL",
+        ):
+            doing[0] = command
+            with shared.connect(node, timeout_s=20) as connection:
+                connection.send(command.encode() + b"\r\nQUIT\r\n")
+                received = connection.rest()
+            assert received[:1] in b"*:+$"
+            doing[0] = "nothing"
+    finally:
+        ends.set()
+        thread.join(20)
+    long = {name: f"{wait_s * 1000:.0f} ms" for name, wait_s in waits.items() if wait_s > 0.2}
+    assert not long

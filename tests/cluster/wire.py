@@ -52,13 +52,13 @@ class Wire:
 
     def rest(self) -> bytes:
         """All that comes until the peer closes; TimeoutError when it does not."""
-        received = b""
+        received = []
         try:
             while data := self._stream.read1(1 << 20):
-                received += data
+                received.append(data)
         except ConnectionResetError:
             pass
-        return received
+        return b"".join(received)
 
     def ask(self, data: bytes) -> bytes:
         """Send, and return the line that answers."""

@@ -315,6 +315,7 @@ class Cluster:
         self.hosts = {id: Host(self, id, self._new_log(id, may_vote)) for id in ids}
         self.links: dict[tuple[str, str, str], Link] = {}
         self._held: set[tuple[str, str]] = set()
+        self._held_links: set[Link] = set()
         self._cut: set[tuple[str, str]] = set()
         self.start(*(id for id in ids if id not in down))
 
@@ -389,11 +390,18 @@ class Cluster:
     def let_go(self, pairs: str) -> None:
         self._held.difference_update(self._between(pairs))
 
+    def hold_link(self, link: Link) -> None:
+        """One lane alone."""
+        self._held_links.add(link)
+
+    def let_go_link(self, link: Link) -> None:
+        self._held_links.discard(link)
+
     def lose(self, pairs: str) -> None:
-        """Forget what is held back."""
+        """Break the links with all that is in them; they are dialed again when time passes."""
         for sender, receiver in self._between(pairs):
             for lane in wire.LANES:
-                self.links[sender, receiver, lane].on_its_way[self.hosts[receiver]].clear()
+                self.links[sender, receiver, lane].close()
 
     def cut_off(self, pairs: str) -> None:
         """Close the links that the first of each pair has dialed, and let nobody dial again."""
@@ -405,6 +413,7 @@ class Cluster:
 
     def heal(self) -> None:
         self._held.clear()
+        self._held_links.clear()
         self._cut.clear()
         self._dial()
         self.settle()
@@ -446,13 +455,13 @@ class Cluster:
                 moved = True
         for link in list(self.links.values()):
             for receiver, queue in link.on_its_way.items():
-                if queue and link.ids[receiver] in receiver.links and self._passes(link.other(receiver), receiver):
+                if queue and link.ids[receiver] in receiver.links and self._passes(link, receiver):
                     receiver.post("on_link_bytes", link.ids[receiver], queue.popleft())
                     moved = True
         return moved
 
-    def _passes(self, sender: Host, receiver: Host) -> bool:
-        return (sender.id, receiver.id) not in self._held
+    def _passes(self, link: Link, receiver: Host) -> bool:
+        return (link.other(receiver).id, receiver.id) not in self._held and link not in self._held_links
 
     def run(self, ms: float) -> None:
         """Let time pass; links that were closed are dialed again."""

@@ -1,0 +1,200 @@
+"""Everything is answered by its deadline, and truthfully: "was not applied" only of what never will be."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvnode.node.wire import Forward
+from tests.unit.node.small_cluster import Cluster, led_by
+
+REFUSED = "-CLUSTERDOWN no leader within the time of the request; the command was not applied"
+UNKNOWN = "-UNKNOWN the command may have been applied or not: the leader was lost before it was known"
+
+
+@pytest.mark.parametrize("request_", ["SET k 1", "GET k", "KEYS *", "WAIT 1 0", "DBSIZE"])
+def test_without_a_leader_a_command_is_refused_at_its_deadline(request_: str) -> None:
+    cluster = Cluster("ABC", down="BC")
+    client = cluster.client("A").send(request_)
+    cluster.run(3950)
+    assert client.replies == []
+    cluster.run(100)
+    assert client.take() == [REFUSED]
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [("PING", b"PONG"), ("ECHO x", b"x"), ("GET", None), ("nonsense", None), ("INFO raft", None), ("CLIENT ID", None)],
+)
+def test_without_a_leader_a_node_answers_for_itself(request_: str, reply: object) -> None:
+    cluster = Cluster("ABC", down="BC")
+    answer = cluster.client("A").ask(request_)
+    assert reply in (None, answer)
+    assert not str(answer).startswith("-CLUSTERDOWN")
+
+
+def test_the_time_of_a_request_is_the_configured_one() -> None:
+    cluster = Cluster("ABC", down="BC", request_timeout_ms=300)
+    client = cluster.client("A").send("SET k 1")
+    cluster.run(290)
+    assert client.replies == []
+    cluster.run(70)
+    assert client.take() == [REFUSED]
+
+
+def test_all_of_an_expired_pipeline_is_answered_at_once() -> None:
+    """Each run of an alternating pipeline is of another kind; none of them is begun when its time is up."""
+    cluster = led_by("A")
+    cluster.hold("B>A")
+    client = cluster.client("B").send(*["SET k 1", "GET k", "KEYS *", "PING"] * 25)
+    cluster.run(4100)
+    replies = client.take()
+    assert len(replies) == 100
+    assert replies[0] == UNKNOWN  # it was sent; the GET after it went along
+    assert set(replies[1:3]) == {REFUSED}
+    assert {reply for reply in replies[3:] if reply != b"PONG"} == {REFUSED}
+    assert sum(len(f.requests) for f in cluster.messages("B>A", Forward)) == 1
+
+
+def test_an_expired_command_is_not_begun_by_a_leader_that_could() -> None:
+    cluster = led_by("A", uncommitted_bytes_max=1)
+    cluster.stop_disk("B", "C")
+    cluster.client("A").send("SET full 1")
+    cluster.settle()
+    client = cluster.client("A").send("SET k 1", "SET k 2", "SET k 3")
+    cluster.run(4049)
+    cluster.now_ms += 1
+    cluster.start_disk("B", "C")
+    cluster.run(100)
+    assert client.take() == [REFUSED] * 3
+    assert cluster.client("A").ask("EXISTS k") == 0
+
+
+def test_what_waits_in_the_open_batch_is_answered_too() -> None:
+    """Its record may still be written, so it is in doubt."""
+    cluster = led_by("A")
+    cluster.stop_disk("B", "C")
+    first = cluster.client("A").send("SET a 1")
+    cluster.settle()
+    in_open_batch = cluster.client("A").send("SET b 1")
+    whole = cluster.client("A").send("DBSIZE")
+    cluster.run(4100)
+    assert cluster.leaders == ["A"]
+    assert (first.take(), in_open_batch.take()) == ([UNKNOWN], [UNKNOWN])
+    assert whole.take() == [REFUSED]
+    cluster.start_disk("B", "C")
+    cluster.run(100)
+    assert first.replies == in_open_batch.replies == []
+    assert first.ask("MGET a b") == [b"1", b"1"]
+
+
+def test_an_unconfirmed_read_is_refused() -> None:
+    cluster = led_by("A", election_timeout_ms=8000, election_timeout_max_ms=9000)
+    cluster.hold("A>B A>C")
+    reads = [cluster.client("A").send("GET k"), cluster.client("A").send("DBSIZE"), cluster.client("B").send("GET k")]
+    cluster.run(4100)
+    assert [read.take() for read in reads] == [[REFUSED]] * 3
+
+
+def test_a_forward_without_an_answer_is_in_doubt_at_its_deadline_and_stays_answered() -> None:
+    cluster = led_by("A", election_timeout_ms=8000, election_timeout_max_ms=9000)
+    cluster.hold("A>B")
+    client = cluster.client("B").send("INCR n", "GET n")
+    cluster.run(4100)
+    assert client.take() == [UNKNOWN, REFUSED]
+    cluster.let_go("A>B")
+    cluster.run(100)
+    assert client.replies == []
+    assert client.ask("INCR n") == 2
+
+
+def test_a_forward_takes_its_deadline_along() -> None:
+    """The leader does not run what its member has given up."""
+    cluster = led_by("A", uncommitted_bytes_max=1, election_timeout_ms=8000, election_timeout_max_ms=9000)
+    cluster.stop_disk("B", "C")
+    cluster.client("A").send("SET full 1")
+    cluster.settle()
+    client = cluster.client("B").send("SET k 1")
+    cluster.run(3000)
+    assert cluster["A"].waiting_count == 1
+    cluster.run(1100)
+    assert len(client.take()) == 1
+    assert cluster["A"].waiting_count == 0
+    cluster.start_disk("B", "C")
+    cluster.run(100)
+    assert cluster["A"].raft.index.last_seq == 2
+
+
+def test_the_connection_stays_open_and_in_step_after_errors() -> None:
+    cluster = led_by("A")
+    cluster.hold("B")
+    client = cluster.client("B").send("INCR n")
+    cluster.run(4100)
+    assert client.take() == [UNKNOWN]
+    cluster.heal()
+    cluster.run(1500)
+    assert not client.is_closed
+    assert client.ask("ECHO here") == b"here"
+
+
+def test_a_node_that_shuts_down_says_so() -> None:
+    cluster = Cluster("ABC", down="BC")
+    client = cluster.client("A").send("SET k 1")
+    cluster.settle()
+    cluster.hosts["A"].post("on_shutdown")
+    cluster.run(4100)
+    assert client.take() == ["-CLUSTERDOWN this node is shutting down; the command was not applied"]
+    assert cluster["A"].is_drained
+
+
+def test_shutting_down_hands_over_and_answers_what_is_pending() -> None:
+    cluster = led_by("A")
+    cluster.stop_disk("B", "C")
+    client = cluster.client("A").send("INCR n")
+    cluster.settle()
+    cluster.hosts["A"].post("on_shutdown")
+    cluster.settle()
+    assert not cluster["A"].is_drained
+    cluster.start_disk("B", "C")
+    cluster.run(10)
+    assert client.take() == [1]
+    assert cluster["A"].is_drained
+    assert cluster.leaders in (["B"], ["C"])
+
+
+# Too much logged and not committed
+
+
+def test_while_too_much_is_uncommitted_writes_wait_and_all_else_goes_on() -> None:
+    cluster = led_by("A", uncommitted_bytes_max=1000)
+    cluster.client("A").ask("SET k 1")
+    cluster.stop_disk("B", "C")
+    big = cluster.client("A").send([b"SET", b"big", b"x" * 2000])
+    cluster.settle()
+    write = cluster.client("A").send("SET k 2")
+    cluster.settle()
+    assert write.replies == []
+    other = cluster.client("A")
+    assert other.ask("PING") == b"PONG"
+    assert other.ask("GET k") == b"1"
+    assert other.ask("HELLO 2")[:2] == [b"server", b"redis"]
+    assert b"role:leader" in other.ask("INFO raft")
+    mixed = cluster.client("A").send("GET k", "PING", "SET k 3", "PING")
+    cluster.settle()
+    assert mixed.take() == [b"1", b"PONG"]
+    cluster.start_disk("B", "C")
+    cluster.settle()
+    assert (big.take(), write.take(), mixed.take()) == ([b"OK"], [b"OK"], [b"OK", b"PONG"])
+
+
+def test_writes_that_found_no_room_in_time_were_not_applied() -> None:
+    cluster = led_by("A", uncommitted_bytes_max=1000)
+    cluster.stop_disk("B", "C")
+    big = cluster.client("A").send([b"SET", b"big", b"x" * 2000])
+    cluster.settle()
+    write = cluster.client("A").send("SET k 2", "PING")
+    cluster.run(4100)
+    assert big.take() == [UNKNOWN]
+    assert write.take() == [REFUSED, b"PONG"]
+    cluster.start_disk("B", "C")
+    cluster.run(100)
+    assert write.ask("EXISTS big k") == 1
