@@ -134,9 +134,12 @@ class Following:
 
     def on_replies(self, peer: str, replies: ForwardReplies) -> None:
         for request_id, done, data, last_write_seq in replies.outcomes:
-            leader, chunk = self._forwards.pop(request_id, (None, None))
-            if chunk is None or leader != peer or chunk.gates == 0:
+            leader, chunk = self._forwards.get(request_id, (None, None))
+            if chunk is None or leader != peer:
                 continue  # too late: it has been answered -UNKNOWN
+            del self._forwards[request_id]
+            if chunk.gates == 0:
+                continue
             session = chunk.session
             session.last_write_seq = max(session.last_write_seq, last_write_seq)
             rest = chunk.commands[done:]
