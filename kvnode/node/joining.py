@@ -38,6 +38,7 @@ class Joining:
         self._empty: dict[str, bool] = {}
         self._terms: dict[str, int] = {}
         self._target_seq: int | None = None
+        self._target_term = 0
         self._ask_due_ms = node.now_ms
         self._asked_by: list[tuple[int, str, int, int]] = []  # (ticket, member, nonce, commit seq)
 
@@ -70,7 +71,7 @@ class Joining:
 
     def on_target(self, target: JoinTarget) -> None:
         if target.nonce == self._nonce and self._target_seq is None:
-            self._target_seq = target.seq
+            self._target_seq, self._target_term = target.seq, target.term
 
     def _is_empty(self) -> bool:
         return self.raft.index.last_seq == 0 and self.raft.term == 0
@@ -80,7 +81,10 @@ class Joining:
             return
         is_new_cluster = self._is_empty() and all(self._empty.values())
         target = self._target_seq
-        is_up_to_date = target is not None and self.raft.acknowledged_seq >= target
+        # A leader of that term or a later one, which has all that was committed then.
+        is_up_to_date = (
+            target is not None and self.raft.term >= self._target_term and self.raft.acknowledged_seq >= target
+        )
         if is_new_cluster or is_up_to_date:
             self._is_saving = True
             # The ballot that forbids votes in old terms must be durable before the right is.

@@ -60,12 +60,16 @@ class Leading:
         """While too much is logged and not committed, commands wait, and are refused at their deadline."""
         index = self.raft.index
         uncommitted = index.bytes_until(index.last_seq) - index.bytes_until(self.raft.commit_seq)
-        self._has_room = uncommitted < self.node.config.uncommitted_bytes_max
+        had_room, self._has_room = self._has_room, uncommitted < self.node.config.uncommitted_bytes_max
+        if self._has_room and not had_room:
+            self.node.retry_waiting()
 
     def run(self, session: Session) -> None:
         """Run what has arrived, as far as it goes; the rest waits for the node to call again."""
         node = self.node
         while session.arrivals and not session.blockers and not session.is_backed_up:
+            if session.pending_bytes > REPLY_BYTES_MAX:
+                return  # it goes on when these have left
             if node.has_had_enough(session):
                 node.run_next_turn(session)
                 return
@@ -140,6 +144,8 @@ class Leading:
                 self._open_bytes += arrival.size
             if wrote:
                 session.last_write_seq = self.raft.index.last_seq + overlay.open_count
+            chunk.reply_bytes = reply_bytes
+            session.pending_bytes += reply_bytes
             self._gate(chunk, wrote, reads)
             session.add(chunk, is_blocker=False)
             if chunk.gates == 0:

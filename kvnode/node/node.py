@@ -51,7 +51,7 @@ COMMANDS_PER_TURN = 5_000
 NO_LEADER = "CLUSTERDOWN no leader within the time of the request; the command was not applied"
 UNKNOWN = "UNKNOWN the command may have been applied or not: the leader was lost before it was known"
 SHUTTING_DOWN = "CLUSTERDOWN this node is shutting down; the command was not applied"
-TOO_MANY_CLIENTS = b"-ERR max number of clients reached\r\n"
+TOO_MANY_CLIENTS = "ERR max number of clients reached"
 
 
 class Node:
@@ -178,7 +178,7 @@ class Node:
         if self.raft.leading:
             self._led_term = self.raft.term
             self.leading.propose_noop()
-        self._retry_waiting()
+        self.retry_waiting()
 
     def _take_raft_output(self) -> bool:
         """Whether there was anything that more can follow from."""
@@ -237,7 +237,7 @@ class Node:
         self.reads.on_applied(applier.applied_seq)
         leader = self.raft.leading
         if leader is not None and applied_before < leader.noop_seq <= applier.applied_seq:
-            self._retry_waiting()
+            self.retry_waiting()
 
     def can_serve(self) -> bool:
         """**S** A new leader evaluates nothing until the no-op of its term is committed and applied."""
@@ -297,7 +297,7 @@ class Node:
         """It can not go on now: try again when something has changed, until its deadline."""
         self._waiting[id(session)] = session
 
-    def _retry_waiting(self) -> None:
+    def retry_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for session in waiting.values():
             self.enqueue(session)
@@ -436,7 +436,7 @@ class Node:
         self.following.expire()
         self.reads.expire()
         self.peers.expire()
-        self._retry_waiting()
+        self.retry_waiting()
         progress = (self.commands_received, self.applier.applied_seq)
         is_idle, self._progress_at_sweep = progress == self._progress_at_sweep, progress
         if is_idle and self.applier.keyspace.merge_some():
@@ -449,7 +449,8 @@ class Node:
         self.connections_received += 1
         session = Session(session_id, address, requests or Requests(self.config.request_bytes_max), self.now_ms)
         if len(self.sessions) >= self.config.clients_max or self._is_draining:
-            self.outputs.client_writes.append((session_id, TOO_MANY_CLIENTS))
+            reason = SHUTTING_DOWN if self._is_draining else TOO_MANY_CLIENTS
+            self.outputs.client_writes.append((session_id, encode_error(reason)))
             self.outputs.client_closes.append(session_id)
             return
         self.sessions[session_id] = session

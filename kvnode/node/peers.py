@@ -57,6 +57,7 @@ class Peers:
         self._accepted: dict[tuple[str, str], Link] = {}
         self._queues: dict[str, deque[_Waiting]] = {}
         self._last_token = 0
+        self._reading: dict[str, int] = {}  # member -> token of what is being read for it
         self._last_append: tuple[m.Append, bytes] | None = None
         self._refusals: dict[str, str] = {}
 
@@ -227,11 +228,22 @@ class Peers:
         queue.append(waiting)
         if raw is None:
             index = self.node.raft.index
-            middle = min(self.node.tail.begins_after(), append.last_seq)
-            waiting.rest = self.node.tail.read(middle, append.last_seq) or b""
-            waiting.token = self._last_token = self._last_token + 1
-            waiting.size = index.bytes_until(middle) - index.bytes_until(append.prev_seq)
-            self.node.outputs.reads.append(ReadRecords(peer, waiting.token, append.prev_seq, middle, waiting.size))
+            waiting.middle_seq = min(self.node.tail.begins_after(), append.last_seq)
+            waiting.rest = self.node.tail.read(waiting.middle_seq, append.last_seq) or b""
+            waiting.size = index.bytes_until(waiting.middle_seq) - index.bytes_until(append.prev_seq)
+            self._maybe_read(peer)
+
+    def _maybe_read(self, peer: str) -> None:
+        """Have the next records read from the disk; one piece at a time for each member, so that what a leader that
+        begins anew elsewhere no longer wants does not pile up before what it wants."""
+        waiting = next((each for each in self._queues.get(peer, ()) if each.raw is None), None)
+        if waiting is None or peer in self._reading:
+            return
+        self._last_token += 1
+        self._reading[peer] = waiting.token = self._last_token
+        self.node.outputs.reads.append(
+            ReadRecords(peer, waiting.token, waiting.append.prev_seq, waiting.middle_seq, waiting.size)
+        )
 
     def _write_append(self, link: Link, append: m.Append, raw: bytes) -> None:
         last = self._last_append
@@ -241,6 +253,11 @@ class Peers:
 
     def on_read(self, peer: str, token: int, data: bytes) -> None:
         """Records came from the disk, as they stand in the file: send what waited for them, in order."""
+        self._reading.pop(peer, None)
+        self._send_read(peer, token, data)
+        self._maybe_read(peer)
+
+    def _send_read(self, peer: str, token: int, data: bytes) -> None:
         queue, link = self._queues.get(peer), self._dialed.get((peer, DATA))
         waiting = next((each for each in queue or () if each.token == token), None)
         if queue is None or link is None or waiting is None:
@@ -261,12 +278,13 @@ class Peers:
 
 
 class _Waiting:
-    """An Append on its way, in order. `raw` is None while its beginning, `size` bytes, is read; `rest` follows that."""
+    """An Append on its way, in order. `raw` is None while its beginning is read from the disk: `size` bytes, up to
+    `middle_seq`; `rest` follows that."""
 
-    __slots__ = ("append", "raw", "rest", "size", "token")
+    __slots__ = ("append", "middle_seq", "raw", "rest", "size", "token")
 
     def __init__(self, append: m.Append, raw: bytes | None) -> None:
         self.append = append
         self.raw = raw
         self.rest = b""
-        self.size = self.token = 0
+        self.middle_seq = self.size = self.token = 0

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING
 
+from kvnode.net.replies import encode_in_slices
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Command, Session
 from kvnode.reply import CommandError
 from kvnode.store.command import Reading
@@ -84,9 +85,20 @@ class Reads:
         self._evaluate(chunk)
 
     def start_long(self, chunk: Chunk, reading: Reading) -> None:
-        chunk.reading = chunk.session.encode_slowly(reading, self.node.applier.applied_seq)
+        chunk.reading = self._answer_in_slices(chunk.session, reading)
         self._long.append(chunk)
         self.node.outputs.wants_turn = True
+
+    def _answer_in_slices(self, session: Session, reading: Reading) -> Generator[None, None, bytes]:
+        """Let a long read go on to its end and encode its reply, all of it in slices; returns the bytes."""
+        while self.keyspace.merge_some():
+            yield
+        seq = self.node.applier.applied_seq  # with nothing left to merge, the snapshot is taken at once
+        reply = yield from reading
+        if session.is_silent or session.skips_reply:
+            return session.encode(reply, seq)
+        data = yield from encode_in_slices(reply, session.protocol)
+        return b"*2\r\n:%d\r\n%b" % (seq, data) if session.tells_seq else data
 
     def _evaluate(self, chunk: Chunk) -> None:
         """Evaluate the commands that have no reply yet, up to one that takes long."""

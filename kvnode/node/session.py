@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from kvnode.net.replies import RESP2, encode, encode_in_slices
+from kvnode.net.replies import RESP2, encode
 from kvnode.net.requests import Requests
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Chunk:
         self.commands = commands
         self.deadline_ms = deadline_ms
         self.replies: list[bytes] = []
+        self.reply_bytes = 0
         self.gates = 0
         self.group: Group | None = None
 
@@ -103,6 +104,7 @@ class Session:
         "last_write_seq",
         "library",
         "name",
+        "pending_bytes",
         "protocol",
         "queued_bytes",
         "reads_locally",
@@ -119,6 +121,7 @@ class Session:
         self.started_ms = now_ms
         self.arrivals: deque[Arrival] = deque()
         self.queued_bytes = 0
+        self.pending_bytes = 0  # of replies that wait for their gates
         self.answered_turn = self.answered_bytes = 0  # the turn of the last answer, and its bytes
         self.chunks: deque[Chunk] = deque()
         self.blockers = 0
@@ -160,14 +163,6 @@ class Session:
         data = encode(reply, self.protocol)
         return b"*2\r\n:%d\r\n%b" % (seq, data) if self.tells_seq else data
 
-    def encode_slowly(self, reading: Generator[None, None, Reply], seq: int) -> Generator[None, None, bytes]:
-        """Let a long read go on to its end, then encode its reply; all of it in slices."""
-        reply = yield from reading
-        if self.is_silent or self.skips_reply:
-            return self.encode(reply, seq)
-        data = yield from encode_in_slices(reply, self.protocol)
-        return b"*2\r\n:%d\r\n%b" % (seq, data) if self.tells_seq else data
-
     def add(self, chunk: Chunk, *, is_blocker: bool) -> None:
         """Put a chunk in its place in the order of replies."""
         if is_blocker:
@@ -188,6 +183,7 @@ class Session:
         """Run the newest chunk again: it has certainly not taken effect."""
         self.chunks.remove(chunk)
         self.blockers -= chunk.is_blocker
+        self.pending_bytes -= chunk.reply_bytes
         chunk.gates = 0  # whatever still refers to it has nothing to open
         chunk.group = None
         self.arrivals.appendleft(Arrival(chunk.commands, chunk.deadline_ms, 0))
@@ -198,11 +194,13 @@ class Session:
         if len(chunks) == 1 and chunks[0].gates == 0:
             chunk = chunks.pop()
             self.blockers -= chunk.is_blocker
+            self.pending_bytes -= chunk.reply_bytes
             return chunk.replies
         replies: list[bytes] = []
         while chunks and chunks[0].gates == 0:
             chunk = chunks.popleft()
             self.blockers -= chunk.is_blocker
+            self.pending_bytes -= chunk.reply_bytes
             replies += chunk.replies
         return replies
 
@@ -228,6 +226,7 @@ class RemoteSession(Session):
         while chunks and chunks[0].gates == 0:
             chunk = chunks.popleft()
             self.blockers -= chunk.is_blocker
+            self.pending_bytes -= chunk.reply_bytes
             self.collected += chunk.replies
             self.done += len(chunk.commands)
         return []

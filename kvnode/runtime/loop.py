@@ -25,6 +25,7 @@ class Runtime:
         self.loop = loop
         self.logger = logger
         self.node: Node | None = None
+        self.client_server: asyncio.Server | None = None
         self.clients: dict[int, ClientConnection] = {}
         self.links: dict[int, LinkConnection] = {}
         self.stopped: asyncio.Future[None] = loop.create_future()
@@ -144,6 +145,7 @@ class Runtime:
         """A client that leaves so many replies unread is cut off."""
         if client.transport.get_write_buffer_size() > self.config.output_bytes_max:
             self.logger.warning("client cut off: it does not read its replies", client=client.id)
+            del self.clients[client.id]
             client.transport.abort()
 
     def _warn_of_slow_fsync(self) -> None:
@@ -175,6 +177,8 @@ class Runtime:
             return
         self._is_draining = True
         self.logger.info("stopping")
+        if self.client_server is not None:
+            self.client_server.close()
         for client in self.clients.values():
             client.transport.pause_reading()
         self.loop.call_later(DRAIN_S_MAX, self._stop)

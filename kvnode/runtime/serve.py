@@ -73,7 +73,9 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -
     logger = make_logger(config.id, config.log_level, config.log_format)
     runtime = Runtime(config, loop, logger)
     loop.set_exception_handler(lambda _, context: runtime.fail(_error_of(context)))
-    client_server = await loop.create_server(lambda: ClientConnection(runtime), sock=clients, backlog=BACKLOG)
+    client_server = runtime.client_server = await loop.create_server(
+        lambda: ClientConnection(runtime), sock=clients, backlog=BACKLOG
+    )
     loading = loop.create_task(_load(config, runtime, logger))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.drain)

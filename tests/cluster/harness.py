@@ -216,6 +216,11 @@ class Cluster:
         pages = int(Path(f"/proc/{self.pid(id)}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def peak_bytes(self, id: str) -> int:
+        """The most memory that the process of a node has ever held."""
+        status = Path(f"/proc/{self.pid(id)}/status").read_text()
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
+
     def close(self) -> None:
         """End every process and connection of this cluster."""
         for client in [*self._clients, *self._probes.values()]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import resource
+import signal
 import socket
 import threading
 import time
@@ -124,6 +125,42 @@ def test_a_client_that_does_not_read_large_values(shared: Cluster, node: str) ->
                 break
         assert answered >= 1
     shared.client(node).delete("large")
+
+
+def test_large_replies_in_a_pipeline(shared: Cluster, node: str) -> None:
+    """A client that asks for far more than a node may keep, and reads it as it comes, gets all of it."""
+    value = random.Random(8).randbytes(MIB)
+    shared.client(node).set("large", value)
+    count = 200
+    with shared.connect(node, timeout_s=20) as connection:
+        connection.send(b"GET large\r\n" * count + b"QUIT\r\n")
+        for number in range(count):
+            assert connection.line() == b"$%d\r\n" % MIB, number
+            assert connection.take(MIB + 2) == value + b"\r\n", number
+        assert connection.rest() == b"+OK\r\n"
+    assert "cut off" not in shared.log_text(node)
+    shared.client(node).delete("large")
+
+
+def test_reads_that_can_not_be_confirmed_take_no_room(cluster: Cluster) -> None:
+    """While the leader can not reach anybody, one client asks for 3 GiB: they are not made ready."""
+    leader, others = cluster.wait_for_leader(), cluster.followers()
+    cluster.client(leader).set("large", "x" * MIB)
+    cluster.wait_until_equal()
+    before = cluster.peak_bytes(leader)
+    for id in others:
+        cluster.send_signal(id, signal.SIGSTOP)
+    try:
+        with cluster.connect(leader) as connection:
+            connection.send(b"GET large\r\n" * 3000)
+            eventually(lambda: cluster.info(leader)["role"] != "leader", "it steps down")
+            more = cluster.peak_bytes(leader) - before
+            assert more < 64 * MIB, f"{more / MIB:.0f} MiB"
+    finally:
+        for id in others:
+            cluster.send_signal(id, signal.SIGCONT)
+    cluster.wait_for_leader()
+    cluster.wait_until_equal()
 
 
 def test_a_client_that_does_not_read_small_replies(shared: Cluster, node: str) -> None:

@@ -28,7 +28,8 @@ from kvnode.config import Config, Member
 from kvnode.log.ballot import Ballot
 from kvnode.log.identity import Identity, cluster_id
 from kvnode.log.record import Record
-from kvnode.log.recovery import Recovered
+from kvnode.log.recovery import Recovered, open_log
+from kvnode.log.wal import LogOptions, WriteAheadLog
 from kvnode.net.frames import Frames, unpack
 from kvnode.node import wire
 from kvnode.node.applying import Applier
@@ -117,6 +118,31 @@ class MemoryLog:
         )
 
 
+class FilesLog:
+    """The real log, in files. A new one has no right to vote yet."""
+
+    SEGMENT_BYTES = 4096
+
+    def __init__(self, directory: Path, cluster: str, member_id: str, ids: tuple[str, ...]) -> None:
+        self.directory = directory
+        self._whose = {"cluster_id": cluster, "node_id": member_id, "members": ids}
+        self._wal: WriteAheadLog | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wal, name)
+
+    def recover(self, on_record: Callable[[Record], None]) -> Recovered:
+        options = LogOptions(segment_bytes=self.SEGMENT_BYTES)
+        recovered = open_log(self.directory, on_record=on_record, options=options, **self._whose)  # type: ignore[arg-type]
+        self._wal = recovered.log
+        return recovered
+
+    def close(self) -> None:
+        if self._wal is not None:
+            self._wal.close()
+            self._wal = None
+
+
 class Link:
     """One connection that `sender` dialed. `forth` and `back` hold what is on its way, one write after the other."""
 
@@ -140,7 +166,7 @@ class Link:
 class Host:
     """A machine: its disk outlives its node, which is None while it is down."""
 
-    def __init__(self, cluster: Cluster, member_id: str, log: MemoryLog) -> None:
+    def __init__(self, cluster: Cluster, member_id: str, log: MemoryLog | FilesLog) -> None:
         self.cluster = cluster
         self.id = member_id
         self.log: Any = log
@@ -149,6 +175,7 @@ class Host:
         self.notes: list[tuple[str, str, dict[str, object]]] = []
         self.life = 0
         self._last_id = 0
+        self.disk_is_stopped = self.reader_is_stopped = False
         self._forget()
 
     def _forget(self) -> None:
@@ -158,7 +185,6 @@ class Host:
         self.links: dict[int, Link] = {}
         self.clients: dict[int, Client] = {}
         self.outputs = Outputs()
-        self.disk_is_stopped = self.reader_is_stopped = False
 
     def __repr__(self) -> str:
         return repr(self.node) if self.node else f"{self.id} is down"
@@ -193,7 +219,7 @@ class Host:
             recovered,
             applier,
             log_counters=tuple,
-            random=Random(f"{cluster.seed} {self.id} {self.life}"),
+            random=Random(f"{self.id} {self.life}"),
             now_ms=cluster.now_ms,
             wall_ms=self.wall_ms,
         )
@@ -204,7 +230,10 @@ class Host:
             link.close()
         for client in self.clients.values():
             client.is_closed = True
+        if isinstance(self.log, FilesLog) and self.node:
+            self.log.close()
         self.node = None
+        self.disk_is_stopped = self.reader_is_stopped = False
         self._forget()
 
     @property
@@ -304,10 +333,13 @@ def _plain(reply: Any) -> Any:
 
 
 class Cluster:
-    """`settings`: keys of the configuration. `may_vote=False`: directories without a past."""
+    """`settings`: keys of the configuration. `may_vote=False`: disks without a past. `data`: where real files are to
+    be, else the disks are in memory. `down`: members that are not started yet."""
 
-    def __init__(self, ids: str = "ABC", *, seed: int = 1, may_vote: bool = True, down: str = "", **settings: Any) -> None:
-        self.seed = seed
+    def __init__(
+        self, ids: str = "ABC", *, may_vote: bool = True, down: str = "", data: Path | None = None, **settings: Any
+    ) -> None:
+        self.data = data
         self.settings = settings
         self.now_ms = 1000.0
         self.members = tuple(Member(id, "host", 3000 + k, "host", 13000 + k) for k, id in enumerate(ids))
@@ -319,8 +351,10 @@ class Cluster:
         self._cut: set[tuple[str, str]] = set()
         self.start(*(id for id in ids if id not in down))
 
-    def _new_log(self, member_id: str, may_vote: bool) -> MemoryLog:
+    def _new_log(self, member_id: str, may_vote: bool) -> MemoryLog | FilesLog:
         ids = tuple(member.id for member in self.members)
+        if self.data is not None:
+            return FilesLog(self.data / member_id, self.cluster_id, member_id, ids)
         return MemoryLog(Identity(self.cluster_id, member_id, ids, may_vote))
 
     def __getitem__(self, member_id: str) -> Node:
@@ -355,7 +389,7 @@ class Cluster:
             self.hosts[id].disk_is_stopped = False
 
     def log(self, member_id: str) -> list[tuple[Any, ...]]:
-        """The entries on the disk of a member."""
+        """The entries on the (memory) disk of a member."""
         return [tuple(entry) for record in self.hosts[member_id].log.records for entry in record.entries]
 
     # Links

@@ -182,7 +182,7 @@ def test_while_too_much_is_uncommitted_writes_wait_and_all_else_goes_on() -> Non
     cluster.settle()
     assert mixed.take() == [b"1", b"PONG"]
     cluster.start_disk("B", "C")
-    cluster.settle()
+    cluster.run(60)
     assert (big.take(), write.take(), mixed.take()) == ([b"OK"], [b"OK"], [b"OK", b"PONG"])
 
 

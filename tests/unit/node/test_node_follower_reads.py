@@ -150,7 +150,7 @@ def test_a_long_read_does_not_hold_up_what_follows_it(at: str) -> None:
     cluster = led_by("A")
     writer = cluster.client("A")
     for start in range(0, 60_000, 4_000):
-        writer.send(["MSET".encode(), *(word for n in range(start, start + 4_000) for word in (b"key:%d" % n, b"v"))])
+        writer.send([b"MSET", *(word for n in range(start, start + 4_000) for word in (b"key:%d" % n, b"v"))])
         cluster.settle()
     client = cluster.client(at).send("KEYS nothing*", "PING", "GET key:1")
     cluster.settle()

@@ -1,4 +1,4 @@
-"""**S** A forward is for one leader and term; refused it had no effect, and one that is in doubt is never sent again."""
+"""**S** A forward is for one leader and term: refused, it had no effect; in doubt, it is never sent again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from tests.unit.node.small_cluster import Cluster, led_by
 
 def requests(cluster: Cluster, pair: str) -> list[list[bytes]]:
     """The commands that are on their way, forwarded."""
-    return [
-        command for f in cluster.messages(pair, Forward) for request in f.requests for command in request[5]
-    ]
+    return [command for f in cluster.messages(pair, Forward) for request in f.requests for command in request[5]]
 
 
 def test_a_follower_takes_any_write() -> None:
