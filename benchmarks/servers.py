@@ -41,6 +41,8 @@ class Servers:
     """Several processes that live as long as the context."""
 
     name = ""
+    needs_wait = False
+    """Whether a write needs `WAIT 1` after it to be at two servers when it is acknowledged."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -136,11 +138,12 @@ class Kvnode(Servers):
 class Redis(Servers):
     """A master and two replicas, all with an AOF that is fsynced at every write, without rewrites of the AOF.
 
-    A write is answered when the master alone has fsynced it: less than what kvnode promises. (redis-benchmark can not
-    send WAIT after each command.)
+    A write is answered when the master alone has fsynced it: less than what kvnode promises. With `WAIT 1` after it, it
+    is at one replica too (received, not fsynced).
     """
 
     name = "redis"
+    needs_wait = True
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)

@@ -1,10 +1,14 @@
-"""SET and GET per second, kvnode beside Redis, measured by redis-benchmark in one run.
+"""SET and GET per second, kvnode beside Redis, measured in one run.
 
     python -m benchmarks.throughput [--rounds 3] [--seconds 2] [--json]
 
 The systems take turns within each round, so that what else happens on the machine meets all of them; the median of the
 rounds is reported. All processes and the load generator share this machine. Values have 64 bytes, keys are drawn from
-100,000. See `Redis` in servers.py for what its numbers promise: less than kvnode's.
+100,000.
+
+    set, get       by redis-benchmark. A Redis that answers a SET promises less than kvnode: see `Redis` in servers.py.
+    durable-set    by load.py: at Redis `WAIT 1` follows each SET or pipeline, so that a write is at two servers when it
+                   counts, as at kvnode, which needs no WAIT for it
 """
 
 from __future__ import annotations
@@ -75,7 +79,12 @@ def numbers(context: click.Context, parameter: click.Parameter, value: str) -> t
 @click.option("--seconds", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Length of one run.")
 @click.option("--clients", callback=numbers, default="1,50,200", show_default=True, help="Connections.")
 @click.option("--pipelines", callback=numbers, default="1,16", show_default=True, help="Commands in flight on each.")
-@click.option("--commands", default="set,get", show_default=True, help="Tests of redis-benchmark.")
+@click.option(
+    "--commands",
+    default="set,get,durable-set",
+    show_default=True,
+    help="Of set, get, durable-set and other tests of redis-benchmark.",
+)
 @click.option("--only", type=click.Choice(["kvnode", "redis"]), help="Leave the other out.")
 @click.option("--at", type=click.Choice(["leader", "follower"]), default="leader", show_default=True,
               help="Which kvnode node to measure at.")  # fmt: skip
@@ -132,18 +141,17 @@ def choose(home: Path, only: str | None, at: str) -> list[Servers]:
 def measure(systems: Sequence[Servers], cases: Sequence[Case], rounds: int, seconds: float) -> list[Result]:
     """Every case at every system, `rounds` times. A first trial tells how many requests fill the time."""
     for system in systems:
-        run(system.name, system.port, Case("set", 50, 16), 3 * KEYS)  # so that GET finds 95 of 100 keys
+        run(system, Case("set", 50, 16), 3 * KEYS)  # so that GET finds 95 of 100 keys
     results = []
     counts: dict[tuple[str, Case], int] = {}
     for number in range(rounds):
         for case in cases:
             # Whoever comes second finds warmer caches and a busier disk: they change places from round to round.
             for system in systems if number % 2 == 0 else reversed(systems):
-                port = system.port
                 if (system.name, case) not in counts:
-                    trial = run(system.name, port, case, 100 * case.clients * case.pipeline)
+                    trial = run(system, case, 100 * case.clients * case.pipeline)
                     counts[system.name, case] = int(trial.per_second * seconds)
-                result = run(system.name, port, case, counts[system.name, case])
+                result = run(system, case, counts[system.name, case])
                 counts[system.name, case] = int(result.per_second * seconds)
                 results.append(result)
                 say(
@@ -153,23 +161,44 @@ def measure(systems: Sequence[Servers], cases: Sequence[Case], rounds: int, seco
     return results
 
 
-def run(system: str, port: int, case: Case, count: int) -> Result:
-    """One run of redis-benchmark with about `count` requests. Raises ClickException when it fails."""
+def run(system: Servers, case: Case, count: int) -> Result:
+    """One run with about `count` requests. Raises ClickException when it fails."""
     count = min(max(count, 2 * case.clients * case.pipeline), REQUESTS_MAX)
-    command = ["redis-benchmark", "-h", HOST, "-p", str(port), "-t", case.command, "-c", str(case.clients), "--csv"]
-    command += ["-P", str(case.pipeline), "-n", str(count), "-r", str(KEYS), "-d", str(VALUE_BYTES)]
+    return run_load(system, case, count) if case.command == "durable-set" else run_redis_benchmark(system, case, count)
+
+
+def run_load(system: Servers, case: Case, count: int) -> Result:
+    """One run of load.py."""
+    numbers = [str(number) for number in (system.port, case.clients, case.pipeline, count)]
+    command = [sys.executable, "-m", "benchmarks.load", *numbers, *(["--wait"] if system.needs_wait else [])]
+    found = json.loads(output_of(system, command))
+    return Result(system.name, case, found["per_second"], found["p50_ms"], found["p99_ms"])
+
+
+def output_of(system: Servers, command: list[str]) -> str:
+    """What a load generator prints. Raises ClickException when it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS_MAX, check=False)
     except subprocess.TimeoutExpired:
-        raise click.ClickException(f"{system}: {' '.join(command)} did not end in {RUN_SECONDS_MAX} s") from None
+        raise click.ClickException(f"{system.name}: {' '.join(command)} did not end in {RUN_SECONDS_MAX} s") from None
+    if done.returncode:
+        raise click.ClickException(f"{system.name}: {' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def run_redis_benchmark(system: Servers, case: Case, count: int) -> Result:
+    """One run of redis-benchmark."""
+    port = system.port
+    command = ["redis-benchmark", "-h", HOST, "-p", str(port), "-t", case.command, "-c", str(case.clients), "--csv"]
+    command += ["-P", str(case.pipeline), "-n", str(count), "-r", str(KEYS), "-d", str(VALUE_BYTES)]
     # Anything before the heading is a warning of redis-benchmark.
-    lines = done.stdout.splitlines()
+    lines = output_of(system, command).splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith('"test"')), len(lines))
     rows = list(csv.DictReader(lines[start:]))
-    if done.returncode or not rows:
-        raise click.ClickException(f"{system}: {' '.join(command)} failed: {(done.stderr or done.stdout).strip()}")
+    if not rows:
+        raise click.ClickException(f"{system.name}: {' '.join(command)} measured nothing")
     row = rows[0]
-    return Result(system, case, float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
+    return Result(system.name, case, float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
 
 
 def table(results: Sequence[Result]) -> Table:

@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 import redis
 
 from tests.cluster.conftest import started
-from tests.cluster.harness import Cluster, eventually
+from tests.cluster.harness import Cluster, eventually, node_environment
 from tests.cluster.wire import Wire
 
 MIB = 1024 * 1024
@@ -199,6 +200,28 @@ def test_a_client_that_reads_slowly_gets_everything(shared: Cluster, node: str) 
             assert connection.line() == PONG
         thread.join(20)
         assert not thread.is_alive()
+
+
+def test_a_log_that_nobody_reads(make_cluster: Callable[..., Cluster]) -> None:
+    """A full pipe on standard error stops the lines, not the node."""
+    cluster = make_cluster("A")
+    process = subprocess.Popen(
+        cluster.command("A"), stderr=subprocess.PIPE, cwd=cluster.directory, env=node_environment()
+    )
+    try:
+        eventually(lambda: (cluster.maybe_info("A") or {}).get("role") == "leader", "it leads", 20)
+        for _ in range(1000):  # a line for each: more than a pipe holds
+            with cluster.connect("A") as connection:
+                connection.send(b"*x\r\n")
+                assert connection.rest().startswith(b"-ERR Protocol error")
+        assert cluster.client("A").set("key", "value")
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
 
 
 def test_writes_that_nobody_waits_for(shared: Cluster, node: str) -> None:

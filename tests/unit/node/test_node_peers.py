@@ -247,6 +247,12 @@ def test_bulk_from_the_disk_does_not_hold_up_heartbeats() -> None:
     assert len(cluster.messages("A>C", m.Heartbeat)) >= 2
 
 
+def test_what_is_read_for_a_member_does_not_pile_up_while_the_disk_is_slow() -> None:
+    cluster = restarted()
+    cluster.run(5000)
+    assert len(cluster.hosts["A"].reads) == 1
+
+
 # The tail
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,25 @@ def test_a_transaction_of_many_keys_is_one_seq() -> None:
     client = telling(cluster, "A")
     assert client.ask("MSET a 1 b 2 c 3") == [2, b"OK"]
     assert client.ask("DEL a b") == [3, 2]
+
+
+@pytest.mark.parametrize("at", ["A", "B"])
+def test_a_long_read_tells_the_seq_of_what_it_saw(at: str) -> None:
+    """Entries are applied while it goes on."""
+    cluster = led_by("A")
+    writer = cluster.client("A")
+    for start in range(0, 40_000, 4_000):
+        words = (word for number in range(start, start + 4_000) for word in (b"%d" % number, b"v"))
+        assert writer.ask([b"MSET", *words]) == b"OK"
+    reader = telling(cluster, at).send("KEYS *")
+    added = 0
+    while cluster._step():
+        if not reader.replies:
+            writer.send(f"SET new{added} v")
+            added += 1
+    ((seq, keys),) = reader.take()
+    assert len(keys) == 40_000 + max(0, seq - 11)  # the no-op, ten times MSET, then one key for each seq
+    assert added > 3
 
 
 REQUESTS = st.sampled_from(["INCR a", "GET a", "INCR b", "GET b", "UPD c 1", "DBSIZE", "PING"])
