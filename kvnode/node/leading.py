@@ -34,6 +34,8 @@ RECORDS_IN_FLIGHT_MAX = 1
 fifth more CPU time per SET than 1, since batches get smaller and each costs a write, a send per member and two
 answers."""
 WAIT_MARGIN_MS = 100
+MODE_COMMANDS = frozenset(("CLIENT|REPLY", "CLIENT|REPLYSEQ", "HELLO", "READONLY", "READWRITE", "RESET"))
+"""They change how what follows is run and answered, and only that."""
 
 READ, WRITE = Kind.READ, Kind.WRITE
 
@@ -79,8 +81,9 @@ class Leading:
             if not self._run_data_commands(session, arrival):
                 node.wait(session)
                 return
-            if session.arrivals and session.arrivals[0] is arrival:
-                self._run_special(session, arrival)
+            is_at_other = session.arrivals and session.arrivals[0] is arrival
+            if is_at_other and not self._run_special(session, arrival):
+                return  # it goes on when what is pending has been answered
 
     def _run_data_commands(self, session: Session, arrival: Arrival) -> bool:
         """Run the reads and writes of single keys that come next: one chunk, one answer.
@@ -99,7 +102,8 @@ class Leading:
         reply_bytes = 0
         effects = overlay.effects  # a new list only when a batch is sealed
         overlay.seen = 0
-        end = min(len(commands), start + self.node.budget)
+        skips_reply = session.skips_reply  # CLIENT REPLY SKIP: the next command is run alone
+        end = start + 1 if skips_reply else min(len(commands), start + self.node.budget)
         run = commands if end - start == len(commands) else map(commands.__getitem__, range(start, end))
         for command in run:
             reply: Reply
@@ -147,7 +151,8 @@ class Leading:
             chunk.reply_bytes = reply_bytes
             session.pending_bytes += reply_bytes
             self._gate(chunk, wrote, reads)
-            session.add(chunk, is_blocker=False)
+            chunk.skips_reply = skips_reply
+            session.add(chunk, is_blocker=skips_reply)
             if chunk.gates == 0:
                 self.node.release(session)
         if is_full:
@@ -165,8 +170,11 @@ class Leading:
         overlay = self.overlay
         last_seq = self.raft.index.last_seq + overlay.open_count
         if wrote or overlay.seen == OPEN:
-            return last_seq
-        return max(overlay.seen, self.raft.commit_seq, min(session.last_write_seq, last_seq))
+            session.told_seq = last_seq
+        else:
+            done_seq = min(max(session.last_write_seq, session.told_seq), last_seq)
+            session.told_seq = max(overlay.seen, self.raft.commit_seq, done_seq)
+        return session.told_seq
 
     def _gate(self, chunk: Chunk, wrote: bool, reads: bool) -> None:
         """**S** What has to come true before the chunk is answered."""
@@ -184,15 +192,19 @@ class Leading:
         invariant(ticket is not None, "a leader that has committed can always confirm a read")
         return ticket or 0
 
-    def _run_special(self, session: Session, arrival: Arrival) -> None:
-        """Run one command that is no read or write of single keys; none if the batch is full."""
+    def _run_special(self, session: Session, arrival: Arrival) -> bool:
+        """Run one command that is no read or write of single keys; none if the batch is full.
+
+        False: it changes how the session is answered, and earlier commands, which may have to run again, are not."""
         command = arrival.commands[arrival.position]
         try:
             row = resolve(command)
         except CommandError:
-            return
+            return True
         if row.kind is WRITE or (row.kind is READ and not row.whole and not session.reads_locally):
-            return
+            return True
+        if row.name in MODE_COMMANDS and session.chunks:
+            return False
         self.node.take(session, arrival, 1)
         if row.name == "WAIT":
             self._start_wait(session, command, arrival.deadline_ms)
@@ -206,6 +218,7 @@ class Leading:
             session.add(chunk, is_blocker=True)
             # It reads the key space without the overlay, so everything logged or evaluated so far must be applied.
             self.node.reads.add(chunk, self._ticket(), self.raft.index.last_seq + self.overlay.open_count)
+        return True
 
     # Batches
 
@@ -298,6 +311,7 @@ class Leading:
         What stands before that chunk was evaluated before it, so should that very record be committed, then what a
         read saw was the truth just before. (That a record which a read has seen is committed proves nothing: a newer
         leader may have committed more before the read began.)"""
+        session.told_seq = 0
         chunks = list(session.chunks)
         kept = len(chunks)
         while kept and not (chunks[kept - 1].is_logged and chunks[kept - 1].group is not open_group):

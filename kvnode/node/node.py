@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
+from math import inf
 from random import Random
 from typing import Any
 
@@ -47,6 +48,9 @@ SESSION_QUEUE_BYTES_MAX = 1024 * 1024
 
 COMMANDS_PER_TURN = 5_000
 """About 20 ms of work: the clients of this turn that come after it have theirs in the next."""
+
+LINGER_HEARTBEATS = 2
+"""How long a node that is shutting down stays after it has handed over."""
 
 NO_LEADER = "CLUSTERDOWN no leader within the time of the request; the command was not applied"
 UNKNOWN = "UNKNOWN the command may have been applied or not: the leader was lost before it was known"
@@ -109,6 +113,7 @@ class Node:
         self._outcomes: dict[str, list[list[Any]]] = {}
         self._followed = (self.raft.term, self.raft.leader)
         self._led_term = 0
+        self._lost_leadership_ms = -inf
         self._must_grant_right = False
         self._sweep_due_ms = now_ms
         self._is_draining = False
@@ -171,6 +176,7 @@ class Node:
         if self._led_term:
             self.leading.lose_leadership()
             self._led_term = 0
+            self._lost_leadership_ms = self.now_ms
         self.reads.void()
         self.joining.void()
         self.following.on_change()
@@ -581,9 +587,13 @@ class Node:
     @property
     def is_drained(self) -> bool:
         """Whether a node that is shutting down has nothing left to do."""
-        leader = self.raft.leading
-        has_work = any(not session.is_idle for session in self.all_sessions())
-        return not has_work and (leader is None or not leader.is_handing_over)
+        if self.raft.leading is not None and self.raft.leading.is_handing_over:
+            return False
+        # Members that have not heard of the new leader yet still forward to this one: they must be refused, not left
+        # in doubt by a broken connection.
+        if self.now_ms - self._lost_leadership_ms < LINGER_HEARTBEATS * self.config.heartbeat_ms:
+            return False
+        return all(session.is_idle for session in self.all_sessions())
 
     def note(self, level: str, event: str, fields: dict[str, object]) -> None:
         self.outputs.notes.append((level, event, fields))

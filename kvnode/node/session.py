@@ -67,6 +67,8 @@ class Chunk:
     is_logged = False
     """It may have taken effect: it is part of the record that its group names (or will, while the batch is open),
     having written or read what that holds; or it was forwarded."""
+    skips_reply = False
+    """CLIENT REPLY SKIP took its reply away, and would again."""
     reading: Generator[None, None, bytes] | None = None
     """The read of the whole key space that is under way, in slices; returns the encoded reply."""
     wait_for: tuple[int, int] | None = None
@@ -112,6 +114,7 @@ class Session:
         "skips_reply",
         "started_ms",
         "tells_seq",
+        "told_seq",
     )
 
     def __init__(self, session_id: int, address: str, requests: Requests, now_ms: float) -> None:
@@ -130,6 +133,7 @@ class Session:
         self.is_ending = False  # no more input: close when everything is answered
         self.is_gone = False
         self.last_write_seq = 0
+        self.told_seq = 0  # the highest that a reply of this term of leadership told of
         self.name = b""
         self.library: dict[bytes, bytes] = {}
         self.reset()
@@ -184,6 +188,9 @@ class Session:
         self.chunks.remove(chunk)
         self.blockers -= chunk.is_blocker
         self.pending_bytes -= chunk.reply_bytes
+        if chunk.skips_reply:
+            self.skips_reply = True
+            self.note_mode()
         chunk.gates = 0  # whatever still refers to it has nothing to open
         chunk.group = None
         self.arrivals.appendleft(Arrival(chunk.commands, chunk.deadline_ms, 0))

@@ -145,6 +145,15 @@ def test_local_reads_at_a_leader_ask_nobody_either() -> None:
 
 
 @pytest.mark.parametrize("at", ["A", "B"])
+def test_replies_that_a_client_does_not_want_do_not_come(at: str) -> None:
+    cluster = led_by("A")
+    client = cluster.client(at).send("CLIENT REPLY SKIP", "INCR n", "INCR n", "CLIENT REPLY SKIP", "GET n", "GET n")
+    client.send("CLIENT REPLY OFF", "INCR n", "GET n", "PING", "CLIENT REPLY ON", "INCR n")
+    cluster.run(20)
+    assert client.take() == [2, b"2", b"OK", 4]
+
+
+@pytest.mark.parametrize("at", ["A", "B"])
 def test_a_long_read_does_not_hold_up_what_follows_it(at: str) -> None:
     """What is pipelined behind a read in slices goes on as soon as that is done, without waiting for a timer."""
     cluster = led_by("A")

@@ -149,6 +149,20 @@ def test_nothing_later_leaves_before_a_forward_is_resolved() -> None:
     assert client.take() == [1, b"PONG", 2, b"2", 3, [b"n"]]
 
 
+def test_a_forward_is_resolved_first_even_where_its_sender_leads_meanwhile() -> None:
+    cluster = led_by("A")
+    cluster.hold("B>A")
+    client = cluster.client("B").send("INCR n")
+    cluster.settle()
+    cluster.elect("B")
+    client.send("INCR n", "GET n")
+    cluster.settle()
+    assert cluster["B"].raft.index.last_seq == 2
+    cluster.let_go("B>A")
+    cluster.run(100)
+    assert client.take() == [1, 2, b"2"]
+
+
 def test_outcomes_for_an_earlier_life_are_not_taken() -> None:
     cluster = led_by("A")
     cluster.stop_disk("A", "C")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.node.small_cluster import Cluster, led_by
 
 
-def inherit(*requests: str) -> Cluster:
+def inherit(*requests: str, **settings: Any) -> Cluster:
     """A has crashed. B leads, has what A logged for `requests`, and neither B nor C has its no-op on disk."""
-    cluster = led_by("A")
+    cluster = led_by("A", **settings)
     cluster.hold("A>C")
     cluster.stop_disk("A")  # so that B alone holds it: it is not committed
     cluster.client("A").send(*requests)
@@ -81,8 +83,8 @@ def test_a_write_that_the_old_leader_acknowledged_is_read_from_the_new_one(at: s
 
 
 def test_a_commit_that_is_not_applied_yet_is_waited_for() -> None:
-    """More is inherited than one turn applies."""
-    cluster = inherit(*["INCR n"] * 24_000)
+    """More is inherited than two turns apply."""
+    cluster = inherit(*["INCR n"] * 45_000, batch_bytes_max=1000)
     cluster.start_disk("B", "C")
     node, host = cluster["B"], cluster.hosts["B"]
     leader = node.raft.leading
@@ -94,6 +96,8 @@ def test_a_commit_that_is_not_applied_yet_is_waited_for() -> None:
     assert node.applier.applied_seq < leader.noop_seq <= node.raft.commit_seq
     client = cluster.client("B").send("INCR n")
     host.turn()
+    assert node.applier.applied_seq < leader.noop_seq
+    assert node.leading.overlay.is_open_empty
     cluster.settle()
     assert client.take() == [leader.noop_seq - 1]  # all before but the first no-op are increments
 

@@ -147,6 +147,18 @@ def test_a_connection_that_replaces_another_carries_on() -> None:
     assert cluster["A"].peers._accepted["B", "data"].id == 99
 
 
+def test_a_connection_that_was_dialed_anew_carries_on_when_the_old_one_ends() -> None:
+    cluster = led_by("A")
+    host = cluster.hosts["A"]
+    old = cluster.links["A", "B", "data"].ids[host]
+    host.post("on_dialed", 98, "B", "data", "B again")
+    host.post("on_link_bytes", 98, frame(["welcome", wire.VERSION]))
+    host.post("on_link_closed", old)
+    host.turn()
+    assert cluster["A"].peers.is_up("B")
+    assert "B" in cluster["A"].raft.links
+
+
 # Records from the disk
 
 
@@ -293,3 +305,4 @@ def test_the_tail_forgets_what_is_cut() -> None:
     assert tail.durable_seq == 3
     tail.append(encode_record(records[2].checksum, 4, 2, 0, 0, [("NOOP",)]))
     assert tail.read(3, 4) not in (None, records[3].raw)
+    assert tail.read(4, 5) is None

@@ -49,6 +49,21 @@ def test_a_read_behind_a_pipelined_write_tells_no_earlier_seq() -> None:
     assert client.take() == [[2, b"OK"], [2, None]]
 
 
+def test_a_read_behind_a_read_of_an_uncommitted_record_tells_no_earlier_seq() -> None:
+    cluster = led_by("A")
+    client = telling(cluster, "A")
+    cluster.stop_disk("B", "C")
+    cluster.client("A").send("SET k 1")
+    cluster.settle()
+    client.send("GET k")
+    cluster.settle()
+    client.send("GET other")
+    cluster.settle()
+    cluster.start_disk("B", "C")
+    cluster.settle()
+    assert client.take() == [[2, b"1"], [2, None]]
+
+
 def test_a_read_that_saw_nothing_of_the_open_batch_does_not_tell_its_seq() -> None:
     """That batch may never be logged, and another entry would get the seq."""
     cluster = led_by("A")
