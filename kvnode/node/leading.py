@@ -13,6 +13,7 @@ committed without it; at its deadline it is answered -UNKNOWN.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 from kvnode.invariant import invariant
@@ -33,6 +34,10 @@ RECORDS_IN_FLIGHT_MAX = 1
 """Records on their way to a majority at once. Measured with three nodes and the load on two cores, 50 clients: 2 cost a
 fifth more CPU time per SET than 1, since batches get smaller and each costs a write, a send per member and two
 answers."""
+HOPE_MS = 1.0
+"""How long a batch waits for company at most: one tick of the event loop's clock."""
+HOPE_PAUSE_MAX = 1024
+"""Records that are not waited for after company did not come; fewer the first times."""
 WAIT_MARGIN_MS = 100
 MODE_COMMANDS = frozenset(("CLIENT|REPLY", "CLIENT|REPLYSEQ", "HELLO", "READONLY", "READWRITE", "RESET"))
 """They change how what follows is run and answered, and only that."""
@@ -48,6 +53,9 @@ class Leading:
         self.open = Group()
         self._open_bytes = 0
         self._has_room = True
+        self._expected = 0  # chunks that the open batch should have before it is sealed …
+        self._expected_until_ms = 0.0  # … unless it is later than this
+        self._hopeless = self._hope_pause = 0  # records that are not waited for; how many the last time
         self._batch_bytes_max = node.config.batch_bytes_max
         self._groups: deque[Group] = deque()
         self._orphans: list[Group] = []
@@ -223,9 +231,33 @@ class Leading:
     # Batches
 
     def maybe_seal(self) -> None:
-        """At the end of a turn: log what has been evaluated, unless enough records are under way already."""
-        if self.overlay.effects and len(self._groups) < RECORDS_IN_FLIGHT_MAX:
-            self.seal()
+        """At the end of a turn: log what has been evaluated, unless a record is under way, or company is expected."""
+        if not self.overlay.effects or len(self._groups) >= RECORDS_IN_FLIGHT_MAX:
+            return
+        if len(self.open.chunks) < self._expected:
+            if self.node.now_ms < self._expected_until_ms:
+                return
+            # They did not come: these clients do not ask again at once. Do not wait for a while.
+            self._hope_pause = min(2 * self._hope_pause + 8, HOPE_PAUSE_MAX)
+            self._hopeless = self._hope_pause
+        elif self._expected:
+            self._hope_pause = 0
+        self._expected = 0
+        self.seal()
+
+    def _expect(self, answered: int) -> None:
+        """So many chunks were answered together: their clients may well ask again together.
+
+        Without this, clients that wait for each reply part into two cohorts, one under way and one waiting, and records
+        have half the size that they could. (Measured with 50 clients: see ARCHITECTURE.)"""
+        if self._hopeless:
+            self._hopeless -= 1
+        elif answered > 1:
+            self._expected = (answered + len(self.open.chunks)) * 3 // 4
+            self._expected_until_ms = self.node.now_ms + HOPE_MS
+
+    def deadline_ms(self) -> float:
+        return self._expected_until_ms if self._expected and self.overlay.effects else inf
 
     def seal(self) -> None:
         """Make the open batch a record, and propose it."""
@@ -253,8 +285,12 @@ class Leading:
         """The commit seq has moved."""
         commit_seq = self.raft.commit_seq
         groups = self._groups
+        answered = 0
         while groups and groups[0].last_seq <= commit_seq:
+            answered += len(groups[0].chunks)
             self._open_gates(groups.popleft())
+        if answered:
+            self._expect(answered)
         if self._orphans:
             self._resolve_orphans()
         self._note_room()
@@ -297,6 +333,7 @@ class Leading:
     def lose_leadership(self) -> None:
         """**S** Drop the overlay whole; run again what was never logged; keep pending what was."""
         self.overlay.drop_all()
+        self._expected = 0
         open_group, self.open = self.open, Group()
         self._open_bytes = 0
         self._orphans += self._groups

@@ -146,7 +146,9 @@ class Node:
             self._sweep()
         self._settle()
         outputs, self.outputs = self.outputs, Outputs()
-        outputs.deadline_ms = min(self.raft.deadline_ms(), self.joining.deadline_ms(), self._sweep_due_ms)
+        outputs.deadline_ms = min(
+            self.raft.deadline_ms(), self.joining.deadline_ms(), self.leading.deadline_ms(), self._sweep_due_ms
+        )
         return outputs
 
     def _settle(self) -> None:

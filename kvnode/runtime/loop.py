@@ -45,7 +45,7 @@ class Runtime:
         return self._last_id
 
     def now_ms(self) -> float:
-        return self.loop.time() * 1000
+        return time.monotonic() * 1000  # the clock of the loop, but finer than its whole milliseconds
 
     def begin(self, node: Node, log: WriteAheadLog) -> None:
         """The log is read: take part."""
