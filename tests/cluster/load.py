@@ -94,6 +94,7 @@ class Writer:
     def _run(self) -> None:
         client = self._cluster.client(self._id)
         try:
+            self._write(client)  # one at least, however soon it is told to stop
             while not self._ends.is_set():
                 self._write(client)
         except BaseException as error:
