@@ -29,7 +29,6 @@ OK_BYTES = b"+OK\r\n"
 NULL_BYTES = {RESP2: b"$-1\r\n", RESP3: b"_\r\n"}
 SLICE_ELEMENTS = 5_000
 """Elements of an array that are encoded at once: a millisecond or two."""
-EMPTY_ARRAY_BYTES = b"*0\r\n"
 
 # Counts of keys, results of EXISTS and DEL: most integers are small.
 _SMALL_INTEGERS = tuple(b":%d\r\n" % number for number in range(256))

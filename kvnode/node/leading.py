@@ -107,7 +107,7 @@ class Leading:
         is_plain = session.is_plain
         has_room = self._has_room
         measures = not has_room or arrival.size + self._open_bytes > self._batch_bytes_max
-        is_full = reads = wrote = False
+        is_full = is_stuck = reads = wrote = False
         reply_bytes = 0
         effects = overlay.effects  # a new list only when a batch is sealed
         overlay.seen = 0
@@ -120,7 +120,8 @@ class Leading:
                 row = resolve(command)
                 if row.kind is WRITE:
                     if measures:
-                        if not has_room:
+                        is_stuck = not has_room
+                        if is_stuck:
                             break
                         size = sum(map(len, command))
                         is_full = self._open_bytes + size > self._batch_bytes_max and not overlay.is_open_empty
@@ -166,11 +167,7 @@ class Leading:
                 self.node.release(session)
         if is_full:
             self.seal()
-        is_stuck = not has_room and session.arrivals and session.arrivals[0] is arrival and self._is_write(arrival)
         return not is_stuck
-
-    def _is_write(self, arrival: Arrival) -> bool:
-        return resolve(arrival.commands[arrival.position]).kind is WRITE
 
     def _seq_of_reply(self, session: Session, wrote: bool) -> int:
         """A seq at which the reply just evaluated is the truth, and not before what the session has done so far.

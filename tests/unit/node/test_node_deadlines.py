@@ -201,6 +201,21 @@ def test_while_too_much_is_uncommitted_writes_wait_and_all_else_goes_on() -> Non
     assert (big.take(), write.take(), mixed.take()) == ([b"OK"], [b"OK"], [b"OK", b"PONG"])
 
 
+def test_an_unknown_command_behind_large_replies_does_no_harm_where_there_is_no_room() -> None:
+    """The reads end at the bound of a turn's replies, and what comes next is no command at all."""
+    cluster = led_by("A", uncommitted_bytes_max=1000)
+    cluster.client("A").ask([b"SET", b"large", b"x" * 600_000])
+    cluster.stop_disk("B", "C")
+    cluster.client("A").send([b"SET", b"big", b"x" * 2000])
+    cluster.settle()
+    client = cluster.client("A").send("GET large", "GET large", "NOSUCH", "PING")
+    cluster.settle()
+    replies = client.take()
+    assert [len(value) for value in replies[:2]] == [600_000, 600_000]
+    assert replies[2].startswith("-ERR unknown command 'NOSUCH'")
+    assert replies[3:] == [b"PONG"]
+
+
 def test_writes_that_found_no_room_in_time_were_not_applied() -> None:
     cluster = led_by("A", uncommitted_bytes_max=1000)
     cluster.stop_disk("B", "C")
