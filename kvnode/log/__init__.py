@@ -6,8 +6,17 @@ docs/LOG_FORMAT.md describes every file of a data directory.
 from __future__ import annotations
 
 from kvnode.log.ballot import Ballot
+from kvnode.log.damage import Finding, Hole
 from kvnode.log.discard import Cut
-from kvnode.log.errors import DamageError, DiskError, ForeignLogError, LockedError, LogError
+from kvnode.log.errors import (
+    DamageError,
+    DiskError,
+    DoesNotFit,
+    ForeignLogError,
+    LockedError,
+    LogError,
+    NoSpaceError,
+)
 from kvnode.log.identity import Identity, cluster_id
 from kvnode.log.record import BadRecord, Record
 from kvnode.log.recovery import Recovered, open_log
@@ -19,11 +28,15 @@ __all__ = [
     "Cut",
     "DamageError",
     "DiskError",
+    "DoesNotFit",
+    "Finding",
     "ForeignLogError",
+    "Hole",
     "Identity",
     "LockedError",
     "LogError",
     "LogOptions",
+    "NoSpaceError",
     "Record",
     "Recovered",
     "WriteAheadLog",

@@ -1,9 +1,11 @@
 """Who a data directory belongs to: the file `identity`, a note that is replaced as a whole.
 
-    ["kvnode identity", 1, cluster id, node id, [member ids, sorted], may vote]
+    ["kvnode identity", 1, cluster id, node id, [member ids, sorted], may vote, set aside]
 
 It is the last file that is made in a new directory: with it the directory is complete, without it nothing was ever
-recorded there. The right to vote begins as false and is stored once it has been earned.
+recorded there. The right to vote begins as false and is stored once it has been earned. A node that may have lost
+something gives it up: `set aside` says why, until a leader has brought the node up to date. A file of an earlier
+version ends with `may vote`.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ NAME = "identity"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`members`: the ids of all members, sorted; their addresses may change. `may_vote`: DESIGN part 4."""
+    """`members`: the ids of all members, sorted; their addresses may change. `may_vote`: DESIGN part 4.
+
+    `set_aside`: why the right to vote was taken away, one sentence; "" when it was not.
+    """
 
     cluster_id: str
     node_id: str
     members: tuple[str, ...]
     may_vote: bool
+    set_aside: str = ""
 
 
 def cluster_id(members: Iterable[str], name: str = "") -> str:
@@ -38,16 +44,18 @@ def cluster_id(members: Iterable[str], name: str = "") -> str:
 
 
 def encode_identity(identity: Identity) -> bytes:
-    fields = [identity.cluster_id, identity.node_id, list(identity.members), identity.may_vote]
+    fields = [identity.cluster_id, identity.node_id, list(identity.members), identity.may_vote, identity.set_aside]
     return encode_note(KIND, fields)
 
 
 def decode_identity(data: bytes) -> Identity:
     """Raises BadRecord."""
-    cluster, node, members, may_vote = decode_note(data, KIND, (str, str, list, bool))[:4]
-    if not all(type(member) is str for member in members):
-        raise BadRecord("a member id is not a text")
-    return Identity(cluster, node, tuple(members), may_vote)
+    fields = decode_note(data, KIND, (str, str, list, bool))
+    cluster, node, members, may_vote = fields[:4]
+    set_aside = fields[4] if len(fields) > 4 else ""
+    if not all(type(text) is str for text in (*members, set_aside)):
+        raise BadRecord("a field of the identity is not a text")
+    return Identity(cluster, node, tuple(members), may_vote, set_aside)
 
 
 def refuse_foreign(place: object, found: Identity, wanted: Identity) -> None:

@@ -61,7 +61,7 @@ class SaveBallot:
 @dataclass(frozen=True, slots=True)
 class GrantRightToVote:
     def perform(self, log: Log) -> Event:
-        log.save_identity(replace(log.identity, may_vote=True))
+        log.save_identity(replace(log.identity, may_vote=True, set_aside=""))
         return "on_right_granted", ()
 
 
