@@ -114,6 +114,8 @@ class Config:
     request_bytes_max: int = _key(32 * MIB, "a longer request is refused", KIB, 64 * MIB)
     batch_bytes_max: int = _key(1 * MIB, "commands of this size together make one record", KIB, 16 * MIB)
     segment_bytes: int = _key(64 * MIB, "a file of the log is sealed when it is this long", 4 * KIB, 4096 * MIB)
+    scrub_bytes_per_second: int = _key(4 * MIB, "read again in the background to find damage; 0: never", 0, 4096 * MIB)
+    scrub_pause_ms: int = _key(3_600_000, "between two such readings of the whole log", 0, 30 * 86_400_000)
     uncommitted_bytes_max: int = _key(64 * MIB, "logged but not yet committed; more has to wait", KIB, 4096 * MIB)
     catch_up_window_bytes: int = _key(4 * MIB, "sent to a returning member before it answers", KIB, 1024 * MIB)
     clients_max: int = _key(10_000, "more client connections are refused", 1, 1_000_000)

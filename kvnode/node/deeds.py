@@ -10,10 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from kvnode.log.damage import Hole
+from kvnode.log.errors import DiskError, DoesNotFit
 from kvnode.log.identity import Identity
-from kvnode.log.record import Record
+from kvnode.log.record import BadRecord, Record, split
 
 Event = tuple[str, tuple[Any, ...]]
+ENDS, DIFFERS, DAMAGED = "ends", "differs", "damaged"
+"""Why a log does not give records after a place: it ends there; has another record there; one that can not be read."""
+BadRange = tuple[int, int, str]
+"""(after_seq, last_seq, reason): records that can not be read; the header of a segment where the seqs are the same."""
 
 
 class Log(Protocol):
@@ -27,6 +33,19 @@ class Log(Protocol):
     def save_ballot(self, term: int, vote: str | None) -> None: ...
     def save_identity(self, identity: Identity) -> None: ...
     def read(self, after_seq: int, bytes_max: int) -> tuple[bytes, int]: ...
+    def scrub(self, after_seq: int, expected: Sequence[tuple[int, int]]) -> tuple[list[BadRange], int]: ...
+    def heal(self, after_seq: int, to_seq: int, data: bytes) -> None: ...
+
+
+class HoledLog(Protocol):
+    """A log with holes, as a node that is set aside uses it: kvnode.log.damaged."""
+
+    @property
+    def holes(self) -> Sequence[Hole]: ...
+    def checksum_at(self, seq: int) -> int | None: ...
+    def read(self, after_seq: int, after_checksum: int, bytes_max: int) -> tuple[bytes, int]: ...
+    def heal(self, data: bytes) -> bool: ...
+    def give_up(self, reason: str) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +87,8 @@ class GrantRightToVote:
 @dataclass(frozen=True, slots=True)
 class ReadRecords:
     """Read `size` bytes of whole records, (after_seq, last_seq], for the lane of `peer`. `token` names the question:
-    the same seqs may be other records by the time of the answer. The answer is empty if they were cut off."""
+    the same seqs may be other records by the time of the answer. It is empty if they were cut off, or can not be read.
+    """
 
     peer: str
     token: int
@@ -80,7 +100,10 @@ class ReadRecords:
         parts: list[bytes] = []
         at, left = self.after_seq, self.size
         while at < self.last_seq:  # a piece may end early, where a segment ends
-            data, at_next = log.read(at, left)
+            try:
+                data, at_next = log.read(at, left)
+            except DiskError:  # one place of the disk: it is looked at, and healed
+                at_next = at
             if at_next == at:
                 return "on_read", (self.peer, self.token, b"")
             parts.append(data)
@@ -88,7 +111,92 @@ class ReadRecords:
         return "on_read", (self.peer, self.token, b"".join(parts))
 
 
-Deed = AppendRecords | CutLog | SaveBallot | GrantRightToVote
+@dataclass(frozen=True, slots=True)
+class HealRecords:
+    """Write the records (after_seq, to_seq] anew: `data` is what they were."""
+
+    after_seq: int
+    to_seq: int
+    data: bytes
+
+    def perform(self, log: Log) -> Event:
+        log.heal(self.after_seq, self.to_seq, self.data)
+        return "on_healed", (self.after_seq, self.to_seq)
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubRecords:
+    """Read again what should be there after `after_seq`: (last_seq, checksum) of each record."""
+
+    after_seq: int
+    expected: list[tuple[int, int]]
+
+    def perform(self, log: Log) -> Event:
+        bad, size = log.scrub(self.after_seq, self.expected)
+        return "on_scrubbed", (self.after_seq, self.expected, bad, size)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRecords:
+    """Read records for a member that has lost them: what does not verify is not given to anybody."""
+
+    link_id: int
+    token: int
+    after_seq: int
+    bytes_max: int
+
+    def perform(self, log: Log) -> Event:
+        try:
+            data, _ = log.read(self.after_seq, self.bytes_max)
+            split(data)
+        except (BadRecord, DiskError):
+            return "on_fetched", (self.link_id, self.token, self.after_seq, b"", DAMAGED)
+        return "on_fetched", (self.link_id, self.token, self.after_seq, data, "" if data else ENDS)
+
+
+@dataclass(frozen=True, slots=True)
+class HealHole:
+    """The next records for the first hole of a log."""
+
+    data: bytes
+
+    def perform(self, log: HoledLog) -> Event:
+        try:
+            is_closed = log.heal(self.data)
+        except DoesNotFit as error:
+            return "on_does_not_fit", (str(error), tuple(log.holes))
+        return "on_hole_healed", (is_closed, tuple(log.holes))
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Cut the log off at its first hole; only a leader can bring this node up to date then."""
+
+    reason: str
+
+    def perform(self, log: HoledLog) -> Event:
+        return "on_given_up", (str(log.give_up(self.reason)),)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchFromDamaged:
+    """The same question as FetchRecords to a log with holes."""
+
+    link_id: int
+    token: int
+    after_seq: int
+    after_checksum: int
+    bytes_max: int
+
+    def perform(self, log: HoledLog) -> Event:
+        data, _ = log.read(self.after_seq, self.after_checksum, self.bytes_max)
+        why = "" if data else ENDS if log.checksum_at(self.after_seq) == self.after_checksum else DIFFERS
+        return "on_fetched", (self.link_id, self.token, self.after_seq, data, why)
+
+
+Deed = AppendRecords | CutLog | SaveBallot | GrantRightToVote | HealRecords
+
+Read = ReadRecords | ScrubRecords | FetchRecords | FetchFromDamaged
 
 
 @dataclass(slots=True)
@@ -102,10 +210,12 @@ class Outputs:
     client_resumes: list[int] = field(default_factory=list)
     link_writes: list[tuple[int, bytes]] = field(default_factory=list)
     link_closes: list[int] = field(default_factory=list)
-    disk: list[Deed] = field(default_factory=list)
-    reads: list[ReadRecords] = field(default_factory=list)
+    disk: list[Deed | HealHole | GiveUp] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
     notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
     """(level, event, fields) for the operator's log."""
+    restart: bool = False
+    """This life of the node is over: close everything, open the log again, and begin anew."""
     wants_turn: bool = False
     """There is more work than one turn may take: come back at once."""
     deadline_ms: float = 0.0

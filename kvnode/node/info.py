@@ -73,6 +73,13 @@ def _persistence(node: Node) -> Fields:
     yield "loading", 0
     yield "aof_enabled", 1
     yield from node.log_counters()
+    scrubbing = node.scrubbing
+    yield "scrub_passes", scrubbing.passes
+    yield "scrub_at_seq", scrubbing.at_seq
+    yield "scrub_bytes_read", scrubbing.bytes_read
+    yield "damage_found", scrubbing.found
+    yield "damage_healed", scrubbing.healed
+    yield "damaged_entries", scrubbing.damaged_entries
 
 
 def _stats(node: Node) -> Fields:

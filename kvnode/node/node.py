@@ -24,12 +24,13 @@ from kvnode.net.requests import Requests
 from kvnode.node import deeds, wire
 from kvnode.node.applying import Applier
 from kvnode.node.catch_up import CatchUp
-from kvnode.node.deeds import AppendRecords, CutLog, Event, GrantRightToVote, Outputs
+from kvnode.node.deeds import AppendRecords, BadRange, CutLog, Event, GrantRightToVote, Outputs
 from kvnode.node.following import Following
 from kvnode.node.joining import Joining
 from kvnode.node.leading import Leading
 from kvnode.node.peers import Peers
 from kvnode.node.reads import Reads
+from kvnode.node.scrubbing import Scrubbing
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Command, RemoteSession, Session
 from kvnode.node.session_commands import SessionCommands
 from kvnode.node.tail import Tail
@@ -122,6 +123,7 @@ class Node:
         self.following = Following(self, random.getrandbits(50))
         self.reads = Reads(self, applier.keyspace, Cursors(random.getrandbits(51)))
         self.joining = Joining(self, random.getrandbits(62))
+        self.scrubbing = Scrubbing(self, random.getrandbits(48))
         self.session_commands = SessionCommands(self)
 
     def __repr__(self) -> str:
@@ -206,7 +208,8 @@ class Node:
         for peer, reason in output.drop_links:
             self.peers.drop(peer, reason)
         for after_seq in output.suspect_after:
-            self.note("error", "a member reports damaged records", {"after_seq": after_seq})
+            self.note("error", "a member reports damaged records: reading them again", {"after_seq": after_seq})
+            self.scrubbing.suspect(after_seq)
         self.outputs.notes += output.notes
         return bool(output.reads_ready or output.reads_void)
 
@@ -443,7 +446,8 @@ class Node:
         self.leading.expire()
         self.following.expire()
         self.reads.expire()
-        self.peers.expire()
+        self.peers.links.expire()
+        self.scrubbing.sweep()
         self.retry_waiting()
         progress = (self.commands_received, self.applier.applied_seq)
         is_idle, self._progress_at_sweep = progress == self._progress_at_sweep, progress
@@ -523,16 +527,16 @@ class Node:
     # Events: peers
 
     def on_dialed(self, link_id: int, peer: str, lane: str, address: str) -> None:
-        self.peers.on_dialed(link_id, peer, lane, address)
+        self.peers.links.on_dialed(link_id, peer, lane, address)
 
     def on_accepted(self, link_id: int, address: str) -> None:
-        self.peers.on_accepted(link_id, address)
+        self.peers.links.on_accepted(link_id, address)
 
     def on_link_bytes(self, link_id: int, data: bytes) -> None:
-        self.peers.on_bytes(link_id, data)
+        self.peers.links.on_bytes(link_id, data)
 
     def on_link_closed(self, link_id: int) -> None:
-        self.peers.on_closed(link_id)
+        self.peers.links.on_closed(link_id)
 
     def on_peer_message(self, peer: str, message: wire.PeerMessage) -> None:
         if isinstance(message, wire.Forward):
@@ -576,6 +580,15 @@ class Node:
 
     def on_read(self, peer: str, token: int, data: bytes) -> None:
         self.peers.on_read(peer, token, data)
+
+    def on_scrubbed(self, after_seq: int, expected: list[tuple[int, int]], bad: list[BadRange], size: int) -> None:
+        self.scrubbing.on_scrubbed(after_seq, expected, bad, size)
+
+    def on_healed(self, after_seq: int, to_seq: int) -> None:
+        self.scrubbing.on_healed(after_seq, to_seq)
+
+    def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
+        self.scrubbing.on_fetched(link_id, token, after_seq, records, why)
 
     # Shutting down
 

@@ -15,10 +15,10 @@ from kvnode.log.record import BadRecord, Record, split
 from kvnode.net.frames import FrameError, frame, unpack
 from kvnode.raft import messages as m
 
-CONTROL, DATA = "control", "data"
-LANES = (CONTROL, DATA)
-"""Two connections to each member: what must not wait goes on the control lane, records and forwarded commands on the
-data lane, so that bulk never holds up a heartbeat."""
+CONTROL, DATA, RECORDS = "control", "data", "records"
+LANES = (CONTROL, DATA, RECORDS)
+"""Connections to each member: what must not wait goes on the control lane, records and forwarded commands on the data
+lane, so that bulk never holds up a heartbeat. On the lane of records a member asks for some that it has lost."""
 
 MAGIC = "kvnode peer"
 VERSION = 1
@@ -68,7 +68,29 @@ class ForwardReplies:
     outcomes: list[list[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """I lack records: those after `after_seq`, where my log has `after_checksum`; some `bytes_max` bytes of them."""
+
+    token: int
+    after_seq: int
+    after_checksum: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """These `records` follow there in my log, durably; or none do, and `why` says what is there instead (deeds.py).
+    With `leads` I lead a term in which I have committed, so that what I do not have is not committed."""
+
+    token: int
+    records: bytes
+    why: str
+    leads: bool
+
+
 PeerMessage = m.Message | JoinQuestion | JoinAnswer | JoinTarget | Forward | ForwardReplies
+RecordsMessage = Fetch | Fetched
 
 # The position is the code on the wire: append only.
 _TYPES: tuple[type[Any], ...] = (
@@ -92,6 +114,8 @@ _TYPES: tuple[type[Any], ...] = (
     JoinTarget,
     Forward,
     ForwardReplies,
+    Fetch,
+    Fetched,
 )
 _APPEND = 0
 _APPEND_FIELDS = 7
@@ -101,11 +125,13 @@ _KINDS = {kind: [get_type_hints(kind)[name] for name in _FIELDS[kind]] for kind 
 _SEQ_MAX = 2**63
 
 
-def lane_of(message: PeerMessage) -> str:
-    return DATA if isinstance(message, (m.Append, Forward, ForwardReplies)) else CONTROL
+def lane_of(message: PeerMessage | RecordsMessage) -> str:
+    if isinstance(message, (m.Append, Forward, ForwardReplies)):
+        return DATA
+    return RECORDS if isinstance(message, (Fetch, Fetched)) else CONTROL
 
 
-def encode(message: PeerMessage) -> bytes:
+def encode(message: PeerMessage | RecordsMessage) -> bytes:
     """The frame of any message but Append."""
     kind = type(message)
     return frame([_CODES[kind], *(getattr(message, name) for name in _FIELDS[kind])])
@@ -117,7 +143,7 @@ def encode_append(append: m.Append, raw: bytes) -> bytes:
     return frame([_APPEND, a.term, a.prev_seq, a.prev_term, a.commit_seq, a.round, a.catch_up_to, a.last_seq, raw])
 
 
-def decode(body: bytes) -> PeerMessage:
+def decode(body: bytes) -> PeerMessage | RecordsMessage:
     """The message of a frame's body. Raises FrameError."""
     array = unpack(body)
     code = array[0] if array else None
@@ -130,7 +156,7 @@ def decode(body: bytes) -> PeerMessage:
     values = array[1 : 1 + len(hints)]
     if len(values) < len(hints) or not all(_fits(value, hint) for value, hint in zip(values, hints, strict=True)):
         raise FrameError(f"a {kind.__name__} with a field missing, of a wrong type or out of range")
-    message: PeerMessage = kind(*values)
+    message: PeerMessage | RecordsMessage = kind(*values)
     if isinstance(message, Forward) and not all(map(_is_request, message.requests)):
         raise FrameError("a Forward with a malformed request")
     if isinstance(message, ForwardReplies) and not all(map(_is_outcome, message.outcomes)):
@@ -159,8 +185,8 @@ def _is_number(value: Any) -> bool:
 def _fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return _is_number(value)
-    if hint is bool:
-        return type(value) is bool
+    if hint in (bool, bytes, str):
+        return type(value) is hint
     return type(value) is list
 
 

@@ -126,3 +126,11 @@ class LogIndex:
         start = self._bytes[row - 1] if row else 0
         end = bisect_right(self._bytes, start + bytes_max, row) - 1
         return self._ends[max(end, row)]
+
+    def records_after(self, after_seq: int, bytes_max: int) -> list[tuple[int, int]]:
+        """(last seq, checksum) of each record of a chunk: see `end_of_chunk`; nothing at the log's end."""
+        first = self._row(after_seq) + 1
+        if first == len(self._ends):
+            return []
+        end = self._row(self.end_of_chunk(after_seq, bytes_max)) + 1
+        return list(zip(self._ends[first:end], self._checksums[first:end], strict=True))

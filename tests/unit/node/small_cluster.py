@@ -53,6 +53,8 @@ class MemoryLog:
         self.vote: str | None = None
         self.records: list[Record] = []
         self.records_per_read = 1 << 30
+        self.rotten: set[int] = set()
+        """Records, by their last seq, of which the disk gives other bytes."""
 
     @property
     def last_seq(self) -> int:
@@ -85,8 +87,25 @@ class MemoryLog:
         for record in found:
             if data and len(data) + record.size > bytes_max:
                 break
-            data, at = data + record.raw, record.last_seq
+            data, at = data + self._raw(record), record.last_seq
         return data, at
+
+    def _raw(self, record: Record) -> bytes:
+        return record.raw[:-1] + bytes([record.raw[-1] ^ 1]) if record.last_seq in self.rotten else record.raw
+
+    def scrub(self, after_seq: int, expected: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int, str]], int]:
+        bad: list[tuple[int, int, str]] = []
+        here = {record.last_seq: record for record in self.records}
+        for last_seq, checksum in expected:
+            record = here.get(last_seq)
+            if record is not None and record.checksum == checksum and last_seq in self.rotten:
+                bad.append((record.first_seq - 1, last_seq, "rotten"))
+        return bad, sum(here[last_seq].size for last_seq, _ in expected if last_seq in here)
+
+    def heal(self, after_seq: int, to_seq: int, data: bytes) -> None:
+        lost = [record for record in self.records if after_seq < record.first_seq and record.last_seq <= to_seq]
+        assert b"".join(record.raw for record in lost) == data, "healed with other bytes than were there"
+        self.rotten -= {record.last_seq for record in lost}
 
     def recover(self, on_record: Callable[[Record], None]) -> Recovered:
         index = LogIndex()

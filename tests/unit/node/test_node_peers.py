@@ -144,7 +144,7 @@ def test_a_connection_that_replaces_another_carries_on() -> None:
     assert host.outputs.link_closes == [link.ids[host]]
     host.post("on_link_closed", link.ids[host])
     host.turn()
-    assert cluster["A"].peers._accepted["B", "data"].id == 99
+    assert cluster["A"].peers.links.accepted["B", "data"].id == 99
 
 
 def test_a_connection_that_was_dialed_anew_carries_on_when_the_old_one_ends() -> None:

@@ -1,0 +1,260 @@
+"""Finding damage in the log while the node serves, and healing it.
+
+A pass reads every record again, a piece at a time, at a limited rate, and compares it with the checksums in memory.
+Places that another member found damaged are read at once. What is bad is written anew: from memory where the newest
+records are still there, otherwise from what another member has. It must have the very checksums that this node
+remembers, so it is what was lost. What was read once stays applied: the node keeps its vote, but hands leadership over
+while its disk is doubtful.
+
+    pass -> bad range found -> hand over -> records from memory or a member -> compared -> written -> read again
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from kvnode.log.record import BadRecord, split
+from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, BadRange, FetchRecords, HealRecords, ScrubRecords
+from kvnode.node.fetching import FETCH_BYTES_MAX, Fetching
+from kvnode.node.links import Link
+from kvnode.node.wire import Fetch, Fetched, RecordsMessage
+
+if TYPE_CHECKING:
+    from kvnode.node.node import Node
+
+PIECE_BYTES = (256 * 1024, 1024 * 1024)
+"""Least and most that is read at once; between them, what the rate allows for one sweep of the node."""
+SWEEP_MS = 50
+SUSPECTS_MAX = 100
+REPEAT_NOTE_MS = 60_000.0
+"""How often damage that nobody can heal is told of again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bad:
+    """Records (after_seq, last_seq] that can not be read; `evidence` is the checksum of the last of them."""
+
+    after_seq: int
+    last_seq: int
+    evidence: int | None
+
+
+class Scrubbing:
+    def __init__(self, node: Node, first_token: int) -> None:
+        self.node = node
+        self.raft = node.raft
+        config = node.config
+        self._bytes_per_ms = config.scrub_bytes_per_second / 1000
+        self._piece_bytes = min(max(PIECE_BYTES[0], int(self._bytes_per_ms * SWEEP_MS)), PIECE_BYTES[1])
+        self._due_ms = node.now_ms + config.scrub_pause_ms if self._bytes_per_ms else inf
+        self._at_seq = 0
+        self._is_reading = False
+        self._suspects: deque[int] = deque()  # seqs after which to look at once
+        self._bad: deque[_Bad] = deque()  # found, not healed yet; the first is being healed
+        self._is_healing = False
+        self._healing_parts: list[bytes] = []
+        self._healed_to = 0
+        self._noted_ms = -inf
+        self.passes = self.bytes_read = self.found = self.healed = 0
+        self.fetching = Fetching(self, node.peers.links, node.raft.peers, first_token)
+
+    def __repr__(self) -> str:
+        return f"Scrubbing at={self._at_seq} passes={self.passes} bad={list(self._bad)}"
+
+    @property
+    def now_ms(self) -> float:
+        return self.node.now_ms
+
+    @property
+    def at_seq(self) -> int:
+        """How far the present pass has come; 0 between two."""
+        return self._at_seq
+
+    @property
+    def damaged_entries(self) -> int:
+        """Entries that can not be read on this node's disk now."""
+        return sum(bad.last_seq - bad.after_seq for bad in self._bad)
+
+    # Looking
+
+    def suspect(self, after_seq: int) -> None:
+        """Look at the records after this seq, at once."""
+        if after_seq not in self._suspects and len(self._suspects) < SUSPECTS_MAX:
+            self._suspects.append(after_seq)
+
+    def sweep(self) -> None:
+        """Called every now and then."""
+        self.fetching.tick()
+        if self._bad and not self._is_healing:
+            self._heal_next()
+        if self._is_reading or self._bad:
+            return  # one thing after the other: what is found is healed first
+        if self._suspects:
+            self._look(self._suspects.popleft())
+        elif self.now_ms >= self._due_ms:
+            self._look(self._at_seq)
+
+    def _look(self, after_seq: int) -> None:
+        index = self.raft.index
+        expected = []
+        if index.ends_at(after_seq) and after_seq < self.raft.durable_seq:
+            expected = index.records_after(after_seq, self._piece_bytes)
+            while expected and expected[-1][0] > self.raft.durable_seq:
+                expected.pop()
+        if expected:
+            self._is_reading = True
+            self.node.outputs.reads.append(ScrubRecords(after_seq, expected))
+        elif after_seq == self._at_seq and self.now_ms >= self._due_ms:
+            self._end_pass()
+
+    def _end_pass(self) -> None:
+        if self._at_seq:
+            self.passes += 1
+            self.node.note("info", "log read again, all records verify", {"to_seq": self._at_seq})
+        self._at_seq = 0
+        self._due_ms = self.now_ms + self.node.config.scrub_pause_ms
+
+    def on_scrubbed(self, after_seq: int, expected: list[tuple[int, int]], bad: list[BadRange], size: int) -> None:
+        self._is_reading = False
+        self.bytes_read += size
+        if after_seq == self._at_seq and self._bytes_per_ms:
+            self._at_seq = expected[-1][0]
+            self._due_ms = self.now_ms + size / self._bytes_per_ms
+        for each in bad:
+            self._found(each)
+
+    def _found(self, found: BadRange) -> None:
+        after_seq, last_seq, reason = found
+        bad = _Bad(after_seq, last_seq, self._evidence(after_seq, last_seq))
+        if bad.evidence is None or bad in self._bad:
+            return
+        self.found += 1
+        self._bad.append(bad)
+        fields: dict[str, object] = {"from_seq": after_seq + 1, "to_seq": last_seq, "reason": reason}
+        self.node.note("error", "damage in the log: it is healed while this node serves", fields)
+        if self.raft.leading is not None and not self.raft.leading.is_handing_over:
+            successor = self.raft.transfer()
+            if successor is not None:
+                self.node.note("info", "handing over leadership", {"to": successor, "because": "damage in the log"})
+
+    def _evidence(self, after_seq: int, last_seq: int) -> int | None:
+        """The checksum at the end of these records; None where they are not in the log, or not all durable here."""
+        index = self.raft.index
+        if last_seq > self.raft.durable_seq or not index.ends_at(after_seq) or not index.ends_at(last_seq):
+            return None
+        return index.checksum_at(last_seq)
+
+    # Healing, one range after the other
+
+    def _is_outdated(self, bad: _Bad) -> bool:
+        """Whether the records have been cut off since; others may have come in their place."""
+        return self._evidence(bad.after_seq, bad.last_seq) != bad.evidence
+
+    def _heal_next(self) -> None:
+        bad = self._bad[0]
+        if self._is_outdated(bad):
+            self._bad.popleft()
+            return
+        self._is_healing = True
+        self._healing_parts = []
+        self._healed_to = bad.after_seq
+        raw = self.node.tail.read(bad.after_seq, bad.last_seq)
+        if raw is not None:
+            self._write(raw)
+        else:
+            self.fetching.ask(bad.after_seq, self.raft.index.checksum_at(bad.after_seq))
+
+    def _write(self, data: bytes) -> None:
+        bad = self._bad[0]
+        self.fetching.stop()
+        self.node.outputs.disk.append(HealRecords(bad.after_seq, bad.last_seq, data))
+
+    def on_records(self, peer: str, records: bytes, leads: bool) -> str | None:
+        bad, index = self._bad[0], self.raft.index
+        if self._is_outdated(bad):
+            self._start_over()
+            return None
+        try:
+            found = split(records)
+        except BadRecord:
+            return DAMAGED
+        before = self._healed_to
+        for record in found:
+            if record.last_seq > bad.last_seq:
+                break
+            is_right = record.first_seq == self._healed_to + 1 and index.ends_at(record.last_seq)
+            if not is_right or index.checksum_at(record.last_seq) != record.checksum:
+                return DIFFERS
+            self._healing_parts.append(record.raw)
+            self._healed_to = record.last_seq
+        if self._healed_to == before:
+            return DIFFERS
+        if self._healed_to == bad.last_seq:
+            self._write(b"".join(self._healing_parts))
+        else:
+            self.fetching.ask(self._healed_to, index.checksum_at(self._healed_to))
+        return None
+
+    def on_refused(self, peer: str, why: str, leads: bool) -> None:
+        """The next member is asked, or the same again later."""
+
+    def on_round_over(self, answers: dict[str, str]) -> None:
+        bad = self._bad[0]
+        if self._is_outdated(bad):
+            self._start_over()
+        elif self.now_ms - self._noted_ms >= REPEAT_NOTE_MS:
+            self._noted_ms = self.now_ms
+            told = ", ".join(f"{peer}: {why}" for peer, why in sorted(answers.items())) or "none"
+            fields: dict[str, object] = {"from_seq": bad.after_seq + 1, "to_seq": bad.last_seq, "answers": told}
+            self.node.note("error", "damage in the log that no member can heal now", fields)
+
+    def _start_over(self) -> None:
+        self.fetching.stop()
+        self._is_healing = False
+
+    def on_healed(self, after_seq: int, to_seq: int) -> None:
+        self._is_healing = False
+        self._healing_parts = []
+        self.healed += 1
+        self._bad.popleft()
+        self.suspect(after_seq)
+        self.node.note("info", "healed: the records can be read again", {"from_seq": after_seq + 1, "to_seq": to_seq})
+
+    # The lane of records
+
+    def on_records_message(self, link: Link, message: RecordsMessage) -> None:
+        if isinstance(message, Fetched) and link.is_dialed:
+            self.fetching.on_fetched(link.peer, message)
+        elif isinstance(message, Fetch) and not link.is_dialed:
+            self._on_fetch(link, message)
+
+    def _on_fetch(self, link: Link, fetch: Fetch) -> None:
+        index, after_seq = self.raft.index, fetch.after_seq
+        why = ""
+        if after_seq >= self.raft.durable_seq:
+            why = ENDS
+        elif not index.ends_at(after_seq) or index.checksum_at(after_seq) != fetch.after_checksum:
+            why = DIFFERS
+        if why:
+            self._answer(link, fetch.token, b"", why)
+        else:
+            read = FetchRecords(link.id, fetch.token, after_seq, min(fetch.bytes_max, FETCH_BYTES_MAX))
+            self.node.outputs.reads.append(read)
+
+    def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
+        if why == DAMAGED:
+            self.suspect(after_seq)
+        link = self.node.peers.links.find(link_id)
+        if link is not None:
+            self._answer(link, token, records, why)
+
+    def _answer(self, link: Link, token: int, records: bytes, why: str) -> None:
+        leader = self.raft.leading
+        leads = leader is not None and leader.has_committed
+        self.node.peers.links.send(link, Fetched(token, records, why, leads))
+
+    def on_records_gone(self, link: Link) -> None:
+        self.fetching.on_gone(link)

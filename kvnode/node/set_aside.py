@@ -1,0 +1,235 @@
+"""A node whose log has holes: it takes no part, and closes them with the records of other members (DESIGN part 4).
+
+    holes known -> ask a member for what follows the last good record -> check -> write -> … -> no hole: start anew
+
+**S** Nothing is taken on trust. The records must continue the good one before the hole, and the good one after it must
+continue them: so they are, as far as checksums can tell, byte for byte what was lost. Hence no leader is needed, and
+two members with damage in different places heal each other: while set aside, a node gives others what it can still
+read.
+
+**S** Where a leader that has committed in its term can not give records that fit on both sides, what this node has
+there is no committed history. Then it is cut off, and the node has to be brought up to date by a leader before it
+votes again (joining.py). Giving up on the word of a stale leader would be as safe, for a node without the right to
+vote counts for nothing; it would only be a pity.
+
+Where all other members have answered for a while, and none of them has it, the entry is lost at every member: the node
+says so and ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from kvnode.config import Config
+from kvnode.log.damage import Hole
+from kvnode.log.mark import Mark
+from kvnode.log.record import BadRecord, split
+from kvnode.node import wire
+from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, Event, FetchFromDamaged, GiveUp, HealHole, Outputs
+from kvnode.node.fetching import Fetching
+from kvnode.node.links import Link, Links
+from kvnode.node.wire import CONTROL, DATA, Fetch, Fetched
+
+REFUSAL = "it is set aside: it heals its log"
+LOST_AFTER_ELECTION_TIMEOUTS = 10
+"""So long all members must have answered that they do not have it: long enough for them to ask, and to stop, too."""
+
+
+class EntriesLost(Exception):
+    """The entries of a hole can be read at no member. The text is for the operator."""
+
+    def __init__(self, hole: Hole, answers: dict[str, str]) -> None:
+        others = ", ".join(f"{peer} ({why})" for peer, why in sorted(answers.items()))
+        super().__init__(
+            f"{hole}. No other member has the entries {hole.first_seq} to {hole.last_seq} either: {others}. They are "
+            "lost at every member, so this node stops; nothing was cut. Restore the data directory of one member from "
+            "a copy and start it: the others heal from it."
+        )
+
+
+class SetAside:
+    """Takes turns as a Node does, until `outputs.restart` says that the log can be opened again.
+
+    `now_ms` is monotonic. `holes` are those of the log, in order; the disk tells what is left of them."""
+
+    def __init__(
+        self, config: Config, cluster_id: str, holes: tuple[Hole, ...], *, random: Random, now_ms: float
+    ) -> None:
+        self.now_ms = now_ms
+        self.outputs = Outputs()
+        self._holes = holes
+        self._at = Mark()
+        self._is_writing = False
+        self._is_asked_by: dict[int, tuple[Link, int]] = {}
+        self._peers = tuple(peer.id for peer in config.peers)
+        self._lost_since_ms: float | None = None
+        self._lost_ms_max = LOST_AFTER_ELECTION_TIMEOUTS * config.election_timeout_max_ms
+        self._answers: dict[str, str] | None = None
+        self._given_by: set[str] = set()
+        self._entries = self._bytes = 0
+        frame_bytes_max = config.record_bytes_max + wire.ENVELOPE_BYTES_MAX
+        self._links = Links(self, cluster_id, config.id, self._peers, frame_bytes_max)
+        self._links.refuses = {CONTROL: REFUSAL, DATA: REFUSAL}
+        self._fetching = Fetching(self, self._links, self._peers, random.getrandbits(48))
+        self._began = False
+
+    def __repr__(self) -> str:
+        return f"SetAside holes={len(self._holes)} at={self._at.seq} {self._fetching!r}"
+
+    def turn(self, now_ms: float, wall_ms: float, events: Iterable[Event]) -> Outputs:
+        """Take the events in order; the outputs are to be carried out in full. An exception ends the node."""
+        self.now_ms = now_ms
+        if not self._began:
+            self._began = True
+            self._go_on()
+        for handler, arguments in events:
+            getattr(self, handler)(*arguments)
+        self._fetching.tick()
+        self._links.expire()
+        outputs, self.outputs = self.outputs, Outputs()
+        outputs.deadline_ms = min(self._fetching.deadline_ms(), now_ms + 1000)
+        return outputs
+
+    @property
+    def is_drained(self) -> bool:
+        return not self._is_writing
+
+    def on_shutdown(self) -> None:
+        self._fetching.stop()
+
+    def note(self, level: str, event: str, fields: dict[str, object]) -> None:
+        self.outputs.notes.append((level, event, fields))
+
+    # Closing holes, from the first on
+
+    def _go_on(self) -> None:
+        if not self._holes:
+            fields: dict[str, object] = {"entries": self._entries, "bytes": self._bytes}
+            fields["from_members"] = ",".join(sorted(self._given_by))
+            self.note("info", "healed: the log is whole again", fields)
+            self.outputs.restart = True
+            return
+        hole = self._holes[0]
+        self._at = hole.before
+        if hole.first_seq > hole.last_seq:
+            self._write(b"")  # a header alone
+        else:
+            self._fetching.ask(self._at.seq, self._at.checksum)
+
+    def _write(self, data: bytes) -> None:
+        self._fetching.stop()
+        self._is_writing = True
+        self.outputs.disk.append(HealHole(data))
+
+    def on_records(self, peer: str, records: bytes, leads: bool) -> str | None:
+        hole, at = self._holes[0], self._at
+        try:
+            found = split(records)
+        except BadRecord:
+            return DAMAGED
+        missing = [record for record in found if record.last_seq <= hole.last_seq]
+        if not missing or (missing[0].first_seq, missing[0].prev_checksum) != (at.seq + 1, at.checksum):
+            return DIFFERS
+        last = missing[-1]
+        is_at_end = last.last_seq == hole.last_seq
+        if not is_at_end and len(missing) < len(found):
+            return DIFFERS  # the next record reaches into what is here
+        if is_at_end and (last.checksum != hole.next_prev_checksum or last.term > hole.next_term):
+            return DIFFERS
+        self._at = Mark(last.last_seq, last.term, last.checksum)
+        self._entries += last.last_seq - at.seq
+        data = b"".join([record.raw for record in missing])
+        self._bytes += len(data)
+        self._given_by.add(peer)
+        self._lost_since_ms = None
+        self._write(data)
+        return None
+
+    def on_refused(self, peer: str, why: str, leads: bool) -> None:
+        if leads and why in (ENDS, DIFFERS):
+            self._give_up(
+                f"{peer}, which leads, does not have the records that are missing here from seq "
+                f"{self._holes[0].first_seq} on, so they were never committed"
+            )
+
+    def on_round_over(self, answers: dict[str, str]) -> None:
+        hole = self._holes[0]
+        if answers != self._answers:
+            self._answers = dict(answers)
+            silent = [peer for peer in self._peers if peer not in answers]
+            self.note(
+                "warning",
+                "no member that answers has the missing records",
+                {
+                    "from_seq": hole.first_seq,
+                    "to_seq": hole.last_seq,
+                    "answers": ", ".join(f"{peer}: {why}" for peer, why in sorted(answers.items())) or "none",
+                    "waiting_for": ",".join(silent) or "nobody",
+                },
+            )
+        if len(answers) < len(self._peers):
+            self._lost_since_ms = None
+        elif self._lost_since_ms is None:
+            self._lost_since_ms = self.now_ms
+        elif self.now_ms - self._lost_since_ms >= self._lost_ms_max:
+            raise EntriesLost(hole, answers)
+
+    def _give_up(self, reason: str) -> None:
+        self._fetching.stop()
+        self._is_writing = True
+        self.note("warning", "records cut off: they are no committed history", {"reason": reason})
+        self.outputs.disk.append(GiveUp(reason))
+
+    # Events: the disk
+
+    def on_hole_healed(self, is_closed: bool, holes: tuple[Hole, ...]) -> None:
+        self._is_writing = False
+        self._holes = holes
+        if is_closed:
+            self._go_on()
+        else:
+            self._fetching.ask(self._at.seq, self._at.checksum)
+
+    def on_does_not_fit(self, reason: str, holes: tuple[Hole, ...]) -> None:
+        """The disk knows better than the tables here, or has changed meanwhile: begin this hole again."""
+        self._is_writing = False
+        self._holes = holes
+        self.note("error", "what was fetched does not fit", {"reason": reason})
+        self._go_on()
+
+    def on_given_up(self, cut: str) -> None:
+        self.note("warning", "records cut, kept in discarded/", {"what": cut})
+        self.outputs.restart = True
+
+    def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
+        link = self._links.find(link_id)
+        if link is not None:
+            self._links.send(link, Fetched(token, records, why, leads=False))
+
+    # Events: links
+
+    def on_dialed(self, link_id: int, peer: str, lane: str, address: str) -> None:
+        self._links.on_dialed(link_id, peer, lane, address)
+
+    def on_accepted(self, link_id: int, address: str) -> None:
+        self._links.on_accepted(link_id, address)
+
+    def on_link_bytes(self, link_id: int, data: bytes) -> None:
+        self._links.on_bytes(link_id, data)
+
+    def on_link_closed(self, link_id: int) -> None:
+        self._links.on_closed(link_id)
+
+    def on_open(self, link: Link) -> None:
+        """A member can be asked: the next round will."""
+
+    def on_gone(self, link: Link) -> None:
+        self._fetching.on_gone(link)
+
+    def on_message(self, link: Link, message: wire.PeerMessage | wire.RecordsMessage) -> None:
+        if isinstance(message, Fetched) and link.is_dialed:
+            self._fetching.on_fetched(link.peer, message)
+        elif isinstance(message, Fetch) and not link.is_dialed:
+            place = (message.after_seq, message.after_checksum)
+            self.outputs.reads.append(FetchFromDamaged(link.id, message.token, *place, message.bytes_max))
