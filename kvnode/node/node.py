@@ -62,6 +62,8 @@ TOO_MANY_CLIENTS = "ERR max number of clients reached"
 class Node:
     """`now_ms` is monotonic, `wall_ms` the wall clock, both of the present turn."""
 
+    lanes = wire.LANES
+
     def __init__(
         self,
         config: Config,

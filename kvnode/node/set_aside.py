@@ -29,7 +29,7 @@ from kvnode.node import wire
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, Event, FetchFromDamaged, GiveUp, HealHole, Outputs
 from kvnode.node.fetching import Fetching
 from kvnode.node.links import Link, Links
-from kvnode.node.wire import CONTROL, DATA, Fetch, Fetched
+from kvnode.node.wire import CONTROL, DATA, RECORDS, Fetch, Fetched
 
 REFUSAL = "it is set aside: it heals its log"
 LOST_AFTER_ELECTION_TIMEOUTS = 10
@@ -52,6 +52,8 @@ class SetAside:
     """Takes turns as a Node does, until `outputs.restart` says that the log can be opened again.
 
     `now_ms` is monotonic. `holes` are those of the log, in order; the disk tells what is left of them."""
+
+    lanes = (RECORDS,)
 
     def __init__(
         self, config: Config, cluster_id: str, holes: tuple[Hole, ...], *, random: Random, now_ms: float

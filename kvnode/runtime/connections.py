@@ -49,7 +49,7 @@ class ClientConnection(asyncio.Protocol):
         if self.loading is None:
             self.runtime.post("on_client_bytes", self.id, data)
             return
-        self.transport.write(self.loading.answer(data))
+        self.transport.write(self.loading.answer(data, self.runtime.why_loading))
         if self.loading.requests.fault is not None:
             self.transport.close()
 
@@ -95,6 +95,9 @@ class LinkConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self.runtime.machine is None:
+            self.transport.abort()  # between two lives: whoever dials tries again
+            return
         self.runtime.links[self.id] = self
         sock: socket.socket = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -105,19 +108,22 @@ class LinkConnection(asyncio.Protocol):
             self.runtime.post("on_dialed", self.id, self.member.id, self.lane, _address(transport))
 
     def data_received(self, data: bytes) -> None:
-        self.runtime.post("on_link_bytes", self.id, data)
+        if self.id in self.runtime.links:
+            self.runtime.post("on_link_bytes", self.id, data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.runtime.links.pop(self.id, None)
-        self.runtime.post("on_link_closed", self.id)
+        if self.runtime.links.pop(self.id, None) is not None:
+            self.runtime.post("on_link_closed", self.id)
         self.closed.set()
 
 
 async def keep_dialing(runtime: Runtime, member: Member, lane: str) -> None:
-    """Keep one connection to one lane of one member, for ever."""
+    """Keep one connection to one lane of one member, for ever, while this node has a use for it."""
     loop = asyncio.get_running_loop()
     attempt = 0
     while True:
+        while runtime.machine is None or lane not in runtime.machine.lanes:  # noqa: ASYNC110 - rare, and not for long
+            await asyncio.sleep(DIAL_AGAIN_S[0])
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 _, connection = await loop.create_connection(

@@ -1,37 +1,51 @@
-"""Turns: what has arrived since the last one goes into the node, what comes out is carried out."""
+"""Turns: what has arrived since the last one goes into the node, what comes out is carried out.
+
+A process can have several lives: the machine that takes the turns is a node, or one that is set aside and heals its log
+first; when it says `restart`, everything of that life is closed, and the log is opened anew for the next.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvnode.config import Config
 from kvnode.log.wal import WriteAheadLog
 from kvnode.node.deeds import Event, Outputs
 from kvnode.node.node import Node
+from kvnode.node.set_aside import SetAside
 from kvnode.runtime.connections import ClientConnection, LinkConnection
 from kvnode.runtime.disk import Worker
+from kvnode.runtime.loading import READING, SET_ASIDE
+
+if TYPE_CHECKING:
+    from kvnode.log.damaged import DamagedLog
 
 DRAIN_S_MAX = 4.5
 """A node that was asked to stop is gone after this long, whatever is still pending."""
 
 
 class Runtime:
-    """One node's event loop. `node` is None while the log is read."""
+    """One node's event loop. `machine` takes the turns, None while the log is read; `node` is it where it serves.
+
+    `stopped` ends the process, `over` ends a life."""
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, logger: Any) -> None:
         self.config = config
         self.loop = loop
         self.logger = logger
+        self.machine: Node | SetAside | None = None
         self.node: Node | None = None
+        self.why_loading = READING
         self.client_server: asyncio.Server | None = None
         self.clients: dict[int, ClientConnection] = {}
         self.links: dict[int, LinkConnection] = {}
         self.stopped: asyncio.Future[None] = loop.create_future()
+        self.over: asyncio.Future[None] = loop.create_future()
         self._writer: Worker
         self._reader: Worker
-        self._log: WriteAheadLog
+        self._log: WriteAheadLog | DamagedLog
         self._events: list[Event] = []
         self._is_turn_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -47,22 +61,49 @@ class Runtime:
     def now_ms(self) -> float:
         return time.monotonic() * 1000  # the clock of the loop, but finer than its whole milliseconds
 
-    def begin(self, node: Node, log: WriteAheadLog) -> None:
-        """The log is read: take part."""
-        self.node = node
+    def begin(self, machine: Node | SetAside, log: WriteAheadLog | DamagedLog) -> None:
+        """The log is read: a life begins."""
+        self.machine = machine
+        self.node = machine if isinstance(machine, Node) else None
+        self.why_loading = READING if self.node else SET_ASIDE
+        self.over = self.loop.create_future()
         self._log = log
+        self._fsyncs_warned = 0
         self._writer = Worker("log writer", log, self._post_from_thread, self._fail_from_thread)
         self._reader = Worker("log reader", log, self._post_from_thread, self._fail_from_thread)
-        for client in list(self.clients.values()):
+        for client in list(self.clients.values()) if self.node else ():
             client.loaded()
         self._turn()
+
+    async def end_life(self) -> None:
+        """Before the log is opened anew. Clients that wait for the log to be read stay."""
+        self.logger.info("opening the log anew")
+        self.machine = self.node = None
+        self.why_loading = READING
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for client in list(self.clients.values()):
+            if client.loading is None:
+                del self.clients[client.id]
+                client.transport.close()
+        for link in list(self.links.values()):
+            link.transport.abort()
+        self.links.clear()
+        await asyncio.to_thread(self._close_log)
+        self._events.clear()
+
+    def _close_log(self) -> None:
+        self._reader.stop()
+        self._writer.stop()
+        self._log.close()
 
     # Events
 
     def post(self, handler: str, *arguments: Any) -> None:
         """Let the node have an event in its next turn, which takes all that the event loop finds ready now."""
         self._events.append((handler, arguments))
-        if not self._is_turn_due and self.node is not None:
+        if not self._is_turn_due and self.machine is not None:
             self._is_turn_due = True
             self.loop.call_soon(self._turn)
 
@@ -87,20 +128,23 @@ class Runtime:
 
     def _turn(self) -> None:
         self._is_turn_due = False
-        if self.stopped.done() or self.node is None:
+        if self.stopped.done() or self.over.done() or self.machine is None:
             return
         events, self._events = self._events, []
         try:
-            outputs = self.node.turn(self.now_ms(), time.time() * 1000, events)
+            outputs = self.machine.turn(self.now_ms(), time.time() * 1000, events)
             self._carry_out(outputs)
         except BaseException as error:
             self.fail(error)
+            return
+        if outputs.restart:
+            self.over.set_result(None)
             return
         if outputs.wants_turn and not self._is_turn_due:
             self._is_turn_due = True
             self.loop.call_soon(self._turn)
         self._set_timer(outputs.deadline_ms)
-        if self._is_draining and self.node.is_drained and not self._events:
+        if self._is_draining and self.machine.is_drained and not self._events:
             self._stop()
 
     def _carry_out(self, outputs: Outputs) -> None:
@@ -172,7 +216,7 @@ class Runtime:
 
     def drain(self) -> None:
         """SIGTERM: hand over, answer what is pending, stop."""
-        if self._is_draining or self.node is None:
+        if self._is_draining or self.machine is None:
             self._stop()
             return
         self._is_draining = True
@@ -197,7 +241,5 @@ class Runtime:
         deadline = self.loop.time() + 0.3
         while self.clients and self.loop.time() < deadline:  # noqa: ASYNC110 - none tells that it was the last
             await asyncio.sleep(0.01)
-        if self.node is not None:
-            self._reader.stop()
-            self._writer.stop()
-            self._log.close()
+        if self.machine is not None:
+            self._close_log()

@@ -1,0 +1,135 @@
+"""Opening the log, in a thread of its own since it may be long: what comes out is a node, or one that is set aside."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Iterable
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any
+
+from kvnode.config import Config
+from kvnode.log.errors import DamageError, LogError
+from kvnode.log.identity import cluster_id
+from kvnode.log.record import Record
+from kvnode.log.recovery import Recovered, open_log
+from kvnode.log.wal import LogOptions, WriteAheadLog
+from kvnode.node.applying import Applier
+from kvnode.node.node import Node
+from kvnode.node.set_aside import SetAside
+from kvnode.runtime.loop import Runtime
+from kvnode.store.keyspace import KeySpace
+from kvnode.store.limits import Limits
+
+if TYPE_CHECKING:
+    from kvnode.log.damaged import DamagedLog
+
+GC_THRESHOLDS = (50_000, 20, 100)
+"""What the hot path allocates has no cycles: collections are for the rest, and rare."""
+
+
+class StartError(Exception):
+    """The node can not start; the message is for the operator. Nothing was changed."""
+
+
+async def open_machine(
+    config: Config, runtime: Runtime, logger: Any
+) -> tuple[Node | SetAside, WriteAheadLog | DamagedLog]:
+    """Read the log: a node, or, where other members can heal it, one that is set aside. Raises StartError."""
+    try:
+        try:
+            return await _open_node(config, runtime, logger)
+        except DamageError as damage:
+            if not damage.holes or not config.peers:
+                raise
+        return await _open_set_aside(config, runtime, logger)
+    except LogError as error:
+        raise StartError(str(error)) from error
+
+
+async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Node, WriteAheadLog]:
+    began = time.monotonic()
+    identity = cluster_id(config.member_ids, config.cluster_name)
+    gc.unfreeze()
+    keyspace = KeySpace(
+        Limits(config.key_bytes_max, config.value_bytes_max, max(config.output_bytes_max, config.value_bytes_max))
+    )
+    applier = Applier(keyspace)
+
+    def take(record: Record) -> None:
+        applier.append(record)
+        applier.apply(record.commit_seq, entries_max=1 << 62)
+
+    def read() -> Recovered:
+        return open_log(
+            config.data,
+            cluster_id=identity,
+            node_id=config.id,
+            members=config.member_ids,
+            options=LogOptions(segment_bytes=config.segment_bytes, record_bytes_max=config.record_bytes_max),
+            on_record=take,
+        )
+
+    recovered = await asyncio.to_thread(read)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: no collection needs to look at it
+    gc.set_threshold(*GC_THRESHOLDS)
+    _report_opened(recovered, logger)
+    logger.info(
+        "log read",
+        directory=str(config.data),
+        entries=recovered.entries,
+        last_seq=recovered.last_seq,
+        applied_seq=applier.applied_seq,
+        term=recovered.ballot.term,
+        keys=len(keyspace),
+        bytes=recovered.bytes,
+        ms=round((time.monotonic() - began) * 1000),
+    )
+    node = Node(
+        config,
+        identity,
+        recovered,
+        applier,
+        log_counters=lambda: _log_counters(recovered.log),
+        random=SystemRandom(),
+        now_ms=runtime.now_ms(),
+        wall_ms=time.time() * 1000,
+    )
+    return node, recovered.log
+
+
+def _report_opened(recovered: Recovered, logger: Any) -> None:
+    if recovered.cut is not None and not getattr(recovered, "findings", ()):
+        logger.warning("a torn write was cut off the end of the log", what=str(recovered.cut))
+    for finding in getattr(recovered, "findings", ()):
+        logger.error("damage in the data directory", what=finding)
+    identity = recovered.identity
+    if identity.set_aside:
+        logger.warning("set aside: no vote until a leader has brought this node up to date", why=identity.set_aside)
+    elif not identity.may_vote:
+        logger.info("no right to vote yet: waiting for all members, or to be brought up to date by a leader")
+
+
+async def _open_set_aside(config: Config, runtime: Runtime, logger: Any) -> tuple[SetAside, DamagedLog]:
+    from kvnode.log.damaged import DamagedLog
+
+    identity = cluster_id(config.member_ids, config.cluster_name)
+    log = await asyncio.to_thread(
+        DamagedLog.open, config.data, cluster_id=identity, node_id=config.id, members=config.member_ids
+    )
+    for hole in log.holes:
+        logger.error("damage in the log", what=str(hole))
+    logger.warning("set aside until the log is healed: asking the other members for the missing records")
+    return SetAside(config, identity, tuple(log.holes), random=SystemRandom(), now_ms=runtime.now_ms()), log
+
+
+def _log_counters(log: WriteAheadLog) -> Iterable[tuple[str, object]]:
+    counters = log.counters
+    yield "log_appends", counters.appends
+    yield "log_records", counters.records
+    yield "log_bytes_written", counters.bytes_written
+    yield "fsyncs", counters.fsyncs
+    yield "fsync_last_us", counters.fsync_last_us
+    yield "fsync_max_us", counters.fsync_max_us
