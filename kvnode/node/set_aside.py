@@ -23,8 +23,9 @@ from random import Random
 
 from kvnode.config import Config
 from kvnode.log.damage import Hole
+from kvnode.log.errors import DoesNotFit
+from kvnode.log.filling import take_missing
 from kvnode.log.mark import Mark
-from kvnode.log.record import BadRecord, split
 from kvnode.node import wire
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, Event, FetchFromDamaged, GiveUp, HealHole, Outputs
 from kvnode.node.fetching import Fetching
@@ -125,23 +126,12 @@ class SetAside:
         self.outputs.disk.append(HealHole(data))
 
     def on_records(self, peer: str, records: bytes, leads: bool) -> str | None:
-        hole, at = self._holes[0], self._at
+        before = self._at.seq
         try:
-            found = split(records)
-        except BadRecord:
-            return DAMAGED
-        missing = [record for record in found if record.last_seq <= hole.last_seq]
-        if not missing or (missing[0].first_seq, missing[0].prev_checksum) != (at.seq + 1, at.checksum):
-            return DIFFERS
-        last = missing[-1]
-        is_at_end = last.last_seq == hole.last_seq
-        if not is_at_end and len(missing) < len(found):
-            return DIFFERS  # the next record reaches into what is here
-        if is_at_end and (last.checksum != hole.next_prev_checksum or last.term > hole.next_term):
-            return DIFFERS
-        self._at = Mark(last.last_seq, last.term, last.checksum)
-        self._entries += last.last_seq - at.seq
-        data = b"".join([record.raw for record in missing])
+            data, self._at = take_missing(self._holes[0], self._at, records)
+        except DoesNotFit as misfit:
+            return DAMAGED if misfit.side == "within" else DIFFERS
+        self._entries += self._at.seq - before
         self._bytes += len(data)
         self._given_by.add(peer)
         self._lost_since_ms = None

@@ -20,7 +20,12 @@ NUMBERS = st.integers(0, 2**63 - 1)
 COMMANDS = st.lists(st.lists(st.binary(max_size=8), min_size=1, max_size=3), min_size=1, max_size=3)
 REQUESTS = st.tuples(NUMBERS, st.sampled_from([2, 3]), st.booleans(), NUMBERS, NUMBERS, COMMANDS).map(list)
 OUTCOMES = st.tuples(NUMBERS, NUMBERS, st.binary(max_size=8), NUMBERS).map(list)
-VALUES: dict[Any, st.SearchStrategy[Any]] = {int: NUMBERS, bool: st.booleans()}
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    int: NUMBERS,
+    bool: st.booleans(),
+    bytes: st.binary(max_size=8),
+    str: st.text(max_size=8),
+}
 
 
 def message_of(kind: type[Any]) -> st.SearchStrategy[Any]:
@@ -66,7 +71,7 @@ def test_a_field_of_a_wrong_type_or_out_of_range_is_refused(kind: type[Any], dat
 def _fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return type(value) is int and 0 <= value < 2**63
-    return type(value) is bool if hint is bool else value == []
+    return type(value) is hint if hint in (bool, bytes, str) else value == []
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
