@@ -1,0 +1,197 @@
+"""Damage that is found while a node serves: told, healed from memory or a member, never guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvnode.log.record import Record, encode
+from kvnode.node import wire
+from kvnode.node.tail import TAIL_BYTES_MAX
+from tests.unit.node.small_cluster import Cluster, led_by
+
+PAUSE_MS = 1000
+VALUE = "v" * 900
+
+
+def scrubbed(leader: str = "A", **settings: Any) -> Cluster:
+    return led_by(leader, **{"scrub_pause_ms": PAUSE_MS, **settings})
+
+
+def fill(cluster: Cluster, count: int = 30) -> None:
+    client = cluster.client("A")
+    for number in range(count):
+        assert client.ask(f"SET key{number} {VALUE}") == b"OK"
+
+
+def forget(cluster: Cluster, member: str) -> None:
+    """Let its newest records not be in memory any more, as after some MiB of others."""
+    tail = cluster[member].tail
+    tail._bytes += TAIL_BYTES_MAX
+    while tail._records:
+        tail._forget(tail._records.popleft())
+
+
+def rot(cluster: Cluster, member: str, seq: int) -> Record:
+    log = cluster.hosts[member].log
+    record = next(record for record in log.records if record.first_seq <= seq <= record.last_seq)
+    log.rotten.add(record.last_seq)
+    return record
+
+
+def events(cluster: Cluster, member: str) -> list[str]:
+    return [event for _, event, _ in cluster.hosts[member].notes]
+
+
+def test_a_pass_reads_the_whole_log_again_and_says_so() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    cluster.run(3 * PAUSE_MS)
+    scrubbing = cluster["B"].scrubbing
+    assert scrubbing.passes >= 1
+    assert scrubbing.bytes_read >= sum(record.size for record in cluster.hosts["B"].log.records)
+    assert (scrubbing.found, scrubbing.damaged_entries) == (0, 0)
+
+
+def test_a_rate_of_zero_reads_nothing() -> None:
+    cluster = scrubbed(scrub_bytes_per_second=0)
+    fill(cluster)
+    rot(cluster, "B", 5)
+    cluster.run(5 * PAUSE_MS)
+    assert cluster["B"].scrubbing.bytes_read == 0
+
+
+def test_the_rate_is_kept() -> None:
+    cluster = scrubbed(scrub_bytes_per_second=4096)
+    fill(cluster)
+    size = sum(record.size for record in cluster.hosts["B"].log.records)
+    cluster.run(PAUSE_MS + 100)
+    assert cluster["B"].scrubbing.passes == 0, "one piece is read at once, the pass ends when the rate allows"
+    cluster.run(1000 * size / 4096 + 200)
+    assert cluster["B"].scrubbing.passes == 1
+
+
+def test_newest_records_are_healed_from_memory() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    rot(cluster, "B", 7)
+    cluster.cut_off("B")
+    cluster.run(2 * PAUSE_MS)
+    assert not cluster.hosts["B"].log.rotten
+    assert cluster["B"].scrubbing.healed == 1
+
+
+def test_older_records_come_from_another_member() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    for seq in (3, 4, 20):
+        rot(cluster, "B", seq)
+    forget(cluster, "B")
+    cluster.run(3 * PAUSE_MS)
+    assert not cluster.hosts["B"].log.rotten
+    assert cluster["B"].scrubbing.found == 3
+    assert "damage in the log: it is healed while this node serves" in events(cluster, "B")
+    assert events(cluster, "B").count("healed: the records can be read again") == 3
+
+
+def test_a_leader_with_damage_hands_over_and_heals_without_a_lost_reply() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    rot(cluster, "A", 9)
+    forget(cluster, "A")
+    cluster.run(4 * PAUSE_MS)
+    assert cluster["A"].raft.leading is None
+    assert cluster["A"].raft.may_vote, "what it has applied it still has"
+    assert not cluster.hosts["A"].log.rotten
+    assert cluster.client("A").ask("GET key9") == VALUE.encode()
+
+
+def test_what_a_member_gives_is_compared_with_what_this_node_remembers() -> None:
+    """**S** A member whose record verifies but is another one must not be believed."""
+    cluster = scrubbed()
+    fill(cluster)
+    cluster.run(100)
+    rotten = rot(cluster, "B", 9)
+    forget(cluster, "B")
+    r = rotten
+    forged = encode(r.prev_checksum, r.first_seq, r.term, r.time_ms, r.commit_seq, [["SET", b"key8", b"forged"]])
+    cluster.cut_off("B-C")
+    records = cluster.hosts["A"].log.records
+    records[records.index(next(each for each in records if each.last_seq == r.last_seq))] = forged
+    cluster.run(4 * PAUSE_MS)
+    assert cluster.hosts["B"].log.rotten, "A gives another record, C can not be reached"
+    assert "damage in the log that no member can heal now" in events(cluster, "B")
+    cluster.heal()
+    cluster.run(2 * PAUSE_MS)
+    assert not cluster.hosts["B"].log.rotten
+
+
+def test_damaged_records_are_given_to_nobody_and_looked_at() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    for member in "BC":
+        rot(cluster, member, 9)
+        forget(cluster, member)
+    cluster.cut_off("A")
+    cluster.run(3 * PAUSE_MS)
+    assert cluster.hosts["B"].log.rotten and cluster.hosts["C"].log.rotten, "each has the same damage as the other"
+    cluster.heal()
+    cluster.run(3 * PAUSE_MS)
+    assert not cluster.hosts["B"].log.rotten
+    assert not cluster.hosts["C"].log.rotten
+
+
+def test_a_leader_looks_at_what_a_follower_finds_damaged() -> None:
+    """The bytes on their way to a member that was away come from the disk as they are."""
+    cluster = scrubbed(scrub_pause_ms=3_600_000)
+    fill(cluster)
+    cluster.crash("C")
+    fill(cluster)
+    rot(cluster, "A", 45)
+    forget(cluster, "A")
+    cluster.start("C")
+    cluster.run(5000)
+    assert not cluster.hosts["A"].log.rotten
+    assert cluster["C"].raft.index.last_seq == cluster["A"].raft.index.last_seq
+
+
+def test_a_cluster_of_one_says_that_nobody_can_heal_it() -> None:
+    cluster = led_by("A", ids="A", scrub_pause_ms=PAUSE_MS)
+    fill(cluster)
+    rot(cluster, "A", 5)
+    forget(cluster, "A")
+    cluster.run(3 * PAUSE_MS)
+    assert events(cluster, "A").count("damage in the log that no member can heal now") == 1
+    assert cluster["A"].scrubbing.damaged_entries == 1
+    assert cluster.client("A").ask("GET key4") == VALUE.encode()
+
+
+def test_damage_in_what_was_cut_meanwhile_is_forgotten() -> None:
+    cluster = scrubbed()
+    fill(cluster, 5)
+    cluster.cut_off("A")
+    lonely = cluster.client("A").send("SET lost 1")
+    cluster.run(50)
+    last_seq = cluster["A"].raft.index.last_seq
+    bad = [(last_seq - 1, last_seq, "rotten")]
+    cluster["A"].scrubbing.on_scrubbed(last_seq - 1, [(last_seq, 0)], bad, 10)
+    cluster.run(3000)
+    cluster.heal()
+    cluster.run(3000)
+    assert cluster["A"].scrubbing.damaged_entries == 0
+    assert lonely.replies is not None
+
+
+@pytest.mark.parametrize("token", [0, 1, 2**62])
+def test_an_answer_that_nobody_asked_for_has_no_effect(token: int) -> None:
+    cluster = scrubbed()
+    fill(cluster, 3)
+    link = cluster.links["B", "A", "records"]
+    before = repr(cluster["B"])
+    cluster["B"].peers.on_message(
+        cluster["B"].peers.links.dialed["A", "records"], wire.Fetched(token, b"junk", "", leads=True)
+    )
+    cluster.settle()
+    assert repr(cluster["B"]) == before
+    assert link is not None
