@@ -74,13 +74,27 @@ class Following:
             return True
         if row.kind is Kind.READ:
             return self._read(session, arrival, [command] if session.skips_reply else self._reads(arrival))
+        if self.raft.leading:
+            return self._lead_for_reads(session, arrival, command, row)
         leader = self.raft.leader
-        if leader is None or self.raft.leading or not self.node.peers.can_forward_to(leader):
+        if leader is None or not self.node.peers.can_forward_to(leader):
             return False
         alone = row.kind is Kind.SESSION or session.skips_reply
         run = [command] if alone else self._writes(session, arrival)
         self.node.take(session, arrival, len(run))
         self._forward(leader, session, run, deadline_ms)
+        return True
+
+    def _lead_for_reads(self, session: Session, arrival: Arrival, command: Command, row: Row) -> bool:
+        """At a leader that can not log. False: it may be able to soon."""
+        refusal = self.node.disk.refusal
+        if refusal is None:
+            return False
+        self.node.take(session, arrival, 1)
+        if row.kind is Kind.WRITE:
+            self.node.answer_now(session, command, CommandError(refusal), arrival.deadline_ms)
+        else:
+            self.node.leading.start_wait(session, command, arrival.deadline_ms)
         return True
 
     def _read(self, session: Session, arrival: Arrival, run: list[Command]) -> bool:

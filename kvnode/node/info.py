@@ -72,6 +72,8 @@ def _resident_bytes() -> int:
 def _persistence(node: Node) -> Fields:
     yield "loading", 0
     yield "aof_enabled", 1
+    yield "disk_full", int(not node.raft.has_room)
+    yield "disk_stalled_ms", round(node.disk.stalled_ms)
     yield from node.log_counters()
     scrubbing = node.scrubbing
     yield "scrub_passes", scrubbing.passes
@@ -107,13 +109,15 @@ def _raft(node: Node) -> Fields:
 
 
 def _member(node: Node, member: str) -> Fields:
-    """`lag`: entries of this leader's log that the member has not acknowledged. Followers do not know it: no lag."""
+    """`lag`: entries of this leader's log that the member has not acknowledged. `room`: whether its disk has any.
+    Followers do not know either of others."""
     raft = node.raft
     leader = raft.leading
     if member == raft.id:
         yield "alive", 1
         if leader is not None:
             yield "lag", raft.index.last_seq - raft.durable_seq
+        yield "room", int(raft.has_room)
     elif leader is not None:
         progress = leader.progress[member]
         silence_ms = node.now_ms - progress.heard_ms
@@ -121,6 +125,8 @@ def _member(node: Node, member: str) -> Fields:
         yield "alive", int(is_alive)
         if is_alive or progress.match_seq:  # else it has not been heard of in this term
             yield "lag", raft.index.last_seq - progress.match_seq
+        if progress.has_room is not None:
+            yield "room", int(progress.has_room)
     else:
         yield "alive", int(member in raft.links)
 

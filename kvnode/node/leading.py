@@ -213,7 +213,7 @@ class Leading:
             return False
         self.node.take(session, arrival, 1)
         if row.name == "WAIT":
-            self._start_wait(session, command, arrival.deadline_ms)
+            self.start_wait(session, command, arrival.deadline_ms)
         elif row.kind is Kind.SESSION:
             self.node.session_commands.run(session, row, command, arrival.deadline_ms)
         elif session.reads_locally:
@@ -271,6 +271,21 @@ class Leading:
         self._groups.append(group)
         raft.propose(record)
         self._note_room()
+
+    def take_back(self) -> None:
+        """**S** Nothing of the open batch is in a record, so it certainly has no effect: it is run again, as soon as it
+        can be."""
+        group, self.open = self.open, Group()
+        self.overlay.drop_open()
+        self._open_bytes = self._expected = 0
+        sessions = {id(chunk.session): chunk.session for chunk in group.chunks if chunk.gates}
+        for session in sessions.values():
+            self._run_lost_again(session, [group])
+            pending = (chunk.group.last_seq for chunk in session.chunks if chunk.gates and chunk.group)
+            newest_seq = max(pending, default=self.raft.commit_seq)
+            session.told_seq = min(session.told_seq, newest_seq)
+            session.last_write_seq = min(session.last_write_seq, newest_seq)
+        self._waits = [chunk for chunk in self._waits if chunk.gates]
 
     def propose_noop(self) -> None:
         """The first record of a term. Its group has no chunks: nobody asked for it."""
@@ -384,7 +399,7 @@ class Leading:
 
     # WAIT
 
-    def _start_wait(self, session: Session, command: list[bytes], deadline_ms: float) -> None:
+    def start_wait(self, session: Session, command: list[bytes], deadline_ms: float) -> None:
         chunk = Chunk(session, [command], deadline_ms)
         chunk.gates = 1
         session.add(chunk, is_blocker=True)

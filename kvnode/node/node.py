@@ -25,6 +25,7 @@ from kvnode.node import deeds, wire
 from kvnode.node.applying import Applier
 from kvnode.node.catch_up import CatchUp
 from kvnode.node.deeds import AppendRecords, BadRange, CutLog, Event, GrantRightToVote, Outputs
+from kvnode.node.disk_state import DiskState
 from kvnode.node.following import Following
 from kvnode.node.joining import Joining
 from kvnode.node.leading import Leading
@@ -122,6 +123,7 @@ class Node:
         self._is_draining = False
         self.peers = Peers(self, cluster_id)
         self.leading = Leading(self)
+        self.disk = DiskState(self)
         self.following = Following(self, random.getrandbits(50))
         self.reads = Reads(self, applier.keyspace, Cursors(random.getrandbits(51)))
         self.joining = Joining(self, random.getrandbits(62))
@@ -187,6 +189,7 @@ class Node:
         self.joining.void()
         self.following.on_change()
         self.peers.on_change()
+        self.disk.on_change()
         if self.raft.leading:
             self._led_term = self.raft.term
             self.leading.propose_noop()
@@ -235,6 +238,7 @@ class Node:
                 disk.append(CutLog(deed.after_seq))
             elif isinstance(deed, SaveBallot):
                 disk.append(deeds.SaveBallot(deed.term, deed.vote))
+        self.disk.given()
 
     def _apply(self) -> None:
         applier, commit_seq = self.applier, self.raft.commit_seq
@@ -253,10 +257,13 @@ class Node:
             self.retry_waiting()
 
     def can_serve(self) -> bool:
-        """**S** A new leader evaluates nothing until the no-op of its term is committed and applied."""
+        """**S** A new leader evaluates nothing until the no-op of its term is committed and applied. Nor does one that
+        could not log."""
         leader = self.raft.leading
         return (
             leader is not None
+            and self.raft.has_room
+            and self.disk.refusal is None
             and leader.has_committed
             and self.applier.applied_seq >= leader.noop_seq
             and not leader.is_handing_over
@@ -287,7 +294,7 @@ class Node:
         leader = self.raft.leading
         is_late = session.arrivals and session.arrivals[0].deadline_ms <= self.now_ms
         if self._is_current(session) and leader and not leader.is_handing_over and not is_late:
-            self.wait(session)
+            self.following.run(session)  # which refuses its writes, or waits
         elif not session.chunks:
             self._finish(session)
 
@@ -392,7 +399,8 @@ class Node:
         if is_local or (row.kind is Kind.READ and session.reads_locally):
             return False
         self.take(session, arrival, 1)
-        reply = CommandError(SHUTTING_DOWN if self._is_draining else NO_LEADER)
+        refusal = self.disk.refusal if row.kind is Kind.WRITE else None
+        reply = CommandError(SHUTTING_DOWN if self._is_draining else refusal or NO_LEADER)
         self.answer_now(session, command, reply, arrival.deadline_ms)
         return True
 
@@ -445,6 +453,7 @@ class Node:
     def _sweep(self) -> None:
         """Deadlines, and sessions that may be able to go on."""
         self._sweep_due_ms = self.now_ms + SWEEP_INTERVAL_MS
+        self.disk.check()
         self.leading.expire()
         self.following.expire()
         self.reads.expire()
@@ -564,14 +573,22 @@ class Node:
     def on_appended(self, seq: int, term: int) -> None:
         self.raft.durable(seq, term)
         self.tail.durable_seq = self.raft.durable_seq
+        self.disk.finished()
         self.catch_up.on_durable(self.raft.durable_seq, self.now_ms, self.note)
 
     def on_cut(self, after_seq: int) -> None:
         self.raft.cut_done()
+        self.disk.finished()
         self.note("warning", "records cut, kept in discarded/", {"after_seq": after_seq})
 
     def on_ballot_saved(self, term: int, vote: str | None) -> None:
         self.raft.ballot_saved(term, vote)
+
+    def on_disk_full(self, text: str) -> None:
+        self.disk.on_full(text)
+
+    def on_disk_room(self) -> None:
+        self.disk.on_room()
 
     def save_right(self) -> None:
         """After the ballot that consensus has asked for."""

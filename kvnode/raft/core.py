@@ -112,6 +112,10 @@ class Raft:
         self.random = random
         self.now_ms = now_ms
         self.links: set[str] = set()
+        self.has_room = True
+        """Set by the node: whether its disk has room for records. Votes are for the disk's reserve."""
+        self.is_disk_stalled = False
+        """Set by the node: whether an append has been on its way to the disk for longer than an election timeout."""
         self._ballot_durable = True
         self._held: list[tuple[str, m.Message]] = []
         self._pending_cuts: deque[int] = deque()
@@ -221,9 +225,20 @@ class Raft:
         None: there is nobody to ask yet."""
         return self._role.read()
 
-    def transfer(self) -> str | None:
-        """Hand leadership to the member that is furthest; its id, or None where there is none to take it."""
-        return self.leading.transfer() if self.leading else None
+    def transfer(self, *, for_room: bool = False, for_speed: bool = False) -> str | None:
+        """Hand leadership to the member that is furthest, one with room if there is one; its id, or None where there is
+        none to take it. `for_room`: only to one that says it has room. `for_speed`: only to one whose disk already has
+        what this one's has not."""
+        return self.leading.transfer(for_room=for_room, for_speed=for_speed) if self.leading else None
+
+    def step_down(self) -> None:
+        """Lead no more, without a successor."""
+        invariant(self.leading, "only a leader steps down")
+        self.become_follower(self.term, leader=None)
+
+    @property
+    def ballot_is_durable(self) -> bool:
+        return self._ballot_durable
 
     @property
     def acknowledged_seq(self) -> int:
@@ -299,6 +314,11 @@ class Raft:
             self.set_ballot(term, None)
         self._output.reads_void = True
         self._role = Follower(self, leader)
+
+    def hold_back(self, times: int) -> None:
+        """Do not campaign yet: so many times in a row by now."""
+        self._output.reads_void = True
+        self._role = Follower(self, leader=None, held_back=times)
 
     def become_candidate(self, *, transfer: bool = False, real: bool = False) -> None:
         self._output.reads_void = True

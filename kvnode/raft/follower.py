@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 STRANGE_BACK_UPS_MAX = 10
 """So many in a row are not late answers any more."""
+HOLD_BACKS_MAX = 3
+"""Election timeouts that a member with a stalled disk leaves to others. No more: all may be like that."""
 
 
 class Follower:
-    def __init__(self, raft: Raft, leader: str | None) -> None:
+    """`held_back`: election timeouts in a row that have passed without a campaign."""
+
+    def __init__(self, raft: Raft, leader: str | None, held_back: int = 0) -> None:
         self.raft = raft
         self.leader = leader
         self.matched_seq = 0
@@ -29,6 +33,7 @@ class Follower:
         self._round_seen = -1
         self._strange_back_ups = 0
         self._has_rejected = False
+        self._held_back = held_back
         self._told_ms = -inf
         self._heard_ms = raft.now_ms
         self._deadline_ms = raft.election_deadline_ms()
@@ -67,6 +72,7 @@ class Follower:
             raft.output.drop_links.append((sender, reason))
             return False
         self._heard_ms = raft.now_ms
+        self._held_back = 0
         self._deadline_ms = raft.election_deadline_ms()
         return True
 
@@ -128,7 +134,7 @@ class Follower:
         raft = self.raft
         raft.advance_commit(self._end_within(min(heartbeat.commit_seq, self.matched_seq)))
         self._round_seen = max(self._round_seen, heartbeat.round)
-        raft.emit(sender, m.HeartbeatReply(raft.term, heartbeat.round, raft.may_vote))
+        raft.emit(sender, m.HeartbeatReply(raft.term, heartbeat.round, raft.may_vote, raft.has_room))
         self._has_rejected = False
         # Below the commit seq that it is told, it has forgotten what matched: it doubted its leader for a moment.
         has_forgotten = self.matched_seq < heartbeat.commit_seq
@@ -142,7 +148,8 @@ class Follower:
         """At once: never behind an append or an fsync."""
         if round_number > self._round_seen:
             self._round_seen = round_number
-            self.raft.emit(sender, m.HeartbeatReply(self.raft.term, round_number, self.raft.may_vote))
+            raft = self.raft
+            raft.emit(sender, m.HeartbeatReply(raft.term, round_number, raft.may_vote, raft.has_room))
 
     def _on_back_up(self, sender: str, back_up: m.BackUp) -> None:
         raft = self.raft
@@ -224,11 +231,15 @@ class Follower:
         return self._deadline_ms
 
     def tick(self) -> None:
-        if self.raft.now_ms >= self._deadline_ms:
-            if self.raft.may_vote:
-                self.raft.become_candidate()
-            else:
-                self.raft.become_follower(self.raft.term, leader=None)
+        raft = self.raft
+        if raft.now_ms < self._deadline_ms:
+            return
+        if not raft.may_vote:
+            raft.become_follower(raft.term, leader=None)
+        elif raft.is_disk_stalled and self._held_back < HOLD_BACKS_MAX:
+            raft.hold_back(self._held_back + 1)
+        else:
+            raft.become_candidate()
 
     def on_vote_granted(self) -> None:
         self._deadline_ms = self.raft.election_deadline_ms()

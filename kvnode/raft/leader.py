@@ -28,6 +28,7 @@ class Progress:
         "catch_up_started_ms",
         "catch_up_to",
         "commit_told",
+        "has_room",
         "heard_ms",
         "is_positioned",
         "match_seq",
@@ -49,6 +50,7 @@ class Progress:
         self.must_append = streaming
         self.is_positioned = False
         self.voting = True
+        self.has_room: bool | None = None  # it has not said yet
         self.heard_ms = now_ms
         self.progress_ms = now_ms
         self.probe_after_ms = probe_after_ms
@@ -222,6 +224,7 @@ class Leader:
 
     def _on_heartbeat_reply(self, progress: Progress, reply: m.HeartbeatReply) -> None:
         self._note_voting(progress, reply.voting)
+        progress.has_room = reply.has_room
         if reply.round > progress.round:
             progress.round = reply.round
             self._maybe_confirm_round()
@@ -259,12 +262,20 @@ class Leader:
 
     # Handing over (dissertation 3.10)
 
-    def transfer(self) -> str | None:
+    def transfer(self, *, for_room: bool, for_speed: bool) -> str | None:
         raft = self.raft
-        able = [p for p in self.progress.values() if p.voting and p.streaming and p.peer in raft.links]
+        able = [
+            p
+            for p in self.progress.values()
+            if p.voting
+            and p.streaming
+            and p.peer in raft.links
+            and (p.has_room or not for_room)
+            and (p.match_seq > raft.durable_seq or not for_speed)
+        ]
         if not able or self._transfer_to:
             return self._transfer_to
-        self._transfer_to = max(able, key=lambda p: p.match_seq).peer
+        self._transfer_to = max(able, key=lambda p: (p.has_room is not False, p.match_seq)).peer
         self._transfer_sent = False
         self._transfer_deadline_ms = raft.now_ms + raft.options.election_timeout_max_ms
         return self._transfer_to
@@ -279,6 +290,14 @@ class Leader:
         elif not self._transfer_sent and self.progress[self._transfer_to].match_seq == raft.index.last_seq:
             self._transfer_sent = True
             raft.emit(self._transfer_to, m.TimeoutNow(raft.term))
+
+    def decisively_full(self) -> list[str]:
+        """The members without which there is no majority to hold a record, and whose disks are full."""
+        raft = self.raft
+        oldest_ms = raft.now_ms - raft.options.election_timeout_max_ms
+        counting = [p for p in self.progress.values() if p.voting and p.heard_ms >= oldest_ms]
+        full = [p.peer for p in counting if p.has_room is False]
+        return full if 1 + len(counting) - len(full) < raft.quorum else []
 
     # Sending
 

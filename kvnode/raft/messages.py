@@ -81,11 +81,13 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatReply:
-    """At the time of your `round`, or later, I knew of no leader or term newer than yours."""
+    """At the time of your `round`, or later, I knew of no leader or term newer than yours. `has_room`: what you send me
+    can be written, as far as my disk's room goes."""
 
     term: int
     round: int
     voting: bool
+    has_room: bool
 
 
 @dataclass(frozen=True, slots=True)

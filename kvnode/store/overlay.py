@@ -145,6 +145,10 @@ class Overlay:
         while sealed and sealed[-1].last_seq <= seq:
             sealed.pop()
 
+    def drop_open(self) -> None:
+        """The batch in the making is not logged: what it changed has not happened."""
+        self._open_layer()
+
     def drop_all(self) -> None:
         """Leadership is lost: what is not applied may never be."""
         self._sealed: deque[Layer] = deque()  # newest first

@@ -67,7 +67,7 @@ PLACES_OF = {
     kind: {word: pair for word, pair in PLACES.items() if set(pair) <= {field.name for field in fields(kind)}}
     for kind in KINDS.values()
 }
-UNSPOKEN_WHEN_TRUE = {"voting"}
+UNSPOKEN_WHEN_TRUE = {"voting", "has_room"}
 
 
 def spell(message: m.Message, records: Iterable[m.RecordLike] = ()) -> str:

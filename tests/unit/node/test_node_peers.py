@@ -118,7 +118,7 @@ def test_a_malformed_message_drops_the_link_and_not_the_node(lane: str) -> None:
 def test_a_message_on_the_wrong_lane_drops_the_link() -> None:
     cluster = led_by("A")
     link = cluster.links["B", "A", "data"]
-    link.on_its_way[cluster.hosts["A"]].append(wire.encode(m.HeartbeatReply(1, 1, True)))
+    link.on_its_way[cluster.hosts["A"]].append(wire.encode(m.HeartbeatReply(1, 1, True, True)))
     cluster.settle()
     assert "HeartbeatReply on the data lane" in str(cluster.hosts["A"].notes)
 

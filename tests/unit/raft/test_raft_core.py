@@ -152,7 +152,7 @@ def test_an_idle_leader_is_quiet_but_for_heartbeats() -> None:
         for to, message in carry_out(raft):
             sent.append(message)
             if isinstance(message, m.Heartbeat):
-                raft.step(to, m.HeartbeatReply(raft.term, message.round, True), now_ms)
+                raft.step(to, m.HeartbeatReply(raft.term, message.round, True, True), now_ms)
         turns += 1
     assert all(isinstance(message, m.Heartbeat) for message in sent)
     assert len(sent) <= 24
@@ -169,7 +169,7 @@ def test_a_silent_member_is_asked_ever_more_rarely() -> None:
         raft.tick(now_ms)
         for to, message in carry_out(raft):
             if to == "B" and isinstance(message, m.Heartbeat):
-                raft.step("B", m.HeartbeatReply(raft.term, message.round, True), now_ms)
+                raft.step("B", m.HeartbeatReply(raft.term, message.round, True, True), now_ms)
             elif to == "C" and isinstance(message, m.Heartbeat) and message.probe:
                 asked_ms.append(now_ms)
     gaps = [round(later - earlier) for earlier, later in pairwise(asked_ms)]
@@ -200,7 +200,7 @@ def test_a_large_append_does_not_delay_a_round() -> None:
     raft.propose(next_record(raft, 10))
     kinds = [type(message) for to, message in carry_out(raft) if to == "B"]
     assert kinds == [m.Append]
-    raft.step("B", m.HeartbeatReply(raft.term, raft.leading._round, True), raft.now_ms)  # type: ignore[union-attr]
+    raft.step("B", m.HeartbeatReply(raft.term, raft.leading._round, True, True), raft.now_ms)  # type: ignore[union-attr]
     raft.read()
     raft.propose(next_record(raft, 1000))
     kinds = [type(message) for to, message in carry_out(raft) if to == "B"]
@@ -302,5 +302,5 @@ def test_a_raft_prints_as_one_line() -> None:
     leader = elect(raft).leading
     assert leader is not None
     assert repr(leader.progress["B"]) == "B stream match=0 sent=3"
-    raft.step("B", m.HeartbeatReply(raft.term, 0, False), raft.now_ms)
+    raft.step("B", m.HeartbeatReply(raft.term, 0, False, True), raft.now_ms)
     assert repr(leader.progress["B"]) == "B probe match=0 sent=3 no vote"
