@@ -8,7 +8,8 @@
 
 What a test wants to see half done it holds back: `hold(sender, receiver)` keeps messages in their link, `let_go` lets
 them through; `cut_off` closes links and `heal` dials again; `stop_disk` keeps the deeds of a disk, `start_disk` lets
-them be done; `crash` loses what is not durable, `start` begins again from what is.
+them be done, `slow_disk` makes them take time; `fill_disk` leaves no room for records, `free_disk` does again; `crash`
+loses what is not durable, `start` begins again from what is.
 
 A request is written as one string of words, or as a list of bytes where words will not do.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +28,7 @@ import hiredis
 
 from kvnode.config import Config, Member
 from kvnode.log.ballot import Ballot
+from kvnode.log.errors import DamageError
 from kvnode.log.identity import Identity, cluster_id
 from kvnode.log.record import Record
 from kvnode.log.recovery import Recovered, open_log
@@ -33,8 +36,9 @@ from kvnode.log.wal import LogOptions, WriteAheadLog
 from kvnode.net.frames import Frames, unpack
 from kvnode.node import wire
 from kvnode.node.applying import Applier
-from kvnode.node.deeds import Deed, Event, Outputs, ReadRecords
+from kvnode.node.deeds import AppendRecords, CutLog, Event, Outputs, ReadRecords
 from kvnode.node.node import Node
+from kvnode.node.set_aside import SetAside
 from kvnode.raft import LogIndex
 from kvnode.store.keyspace import KeySpace
 from kvnode.store.limits import Limits
@@ -69,7 +73,8 @@ class MemoryLog:
     def cut(self, after_seq: int) -> None:
         while self.last_seq > after_seq:
             self.records.pop()
-        assert self.last_seq == after_seq, f"no record ends at {after_seq}"
+        # What is to be cut may never have been written: see `Host.stuck`.
+        assert self.last_seq <= after_seq, f"no record ends at {after_seq}"
 
     def save_ballot(self, term: int, vote: str | None) -> None:
         assert term > self.term or (term == self.term and self.vote in (None, vote)), "a ballot that takes one back"
@@ -156,6 +161,11 @@ class FilesLog:
         self._wal = recovered.log
         return recovered
 
+    def open_damaged(self) -> Any:
+        from kvnode.log.damaged import DamagedLog
+
+        return DamagedLog.open(self.directory, **self._whose)  # type: ignore[arg-type]
+
     def close(self) -> None:
         if self._wal is not None:
             self._wal.close()
@@ -191,19 +201,30 @@ class Host:
         self.log: Any = log
         self.wall_offset_ms = 0.0
         self.node: Node | None = None
+        self.damaged: Any = None
+        """The log while it has holes, and this member is set aside."""
         self.notes: list[tuple[str, str, dict[str, object]]] = []
         self.life = 0
         self._last_id = 0
-        self.disk_is_stopped = self.reader_is_stopped = False
+        self._mend_disk()
         self._forget()
+
+    def _mend_disk(self) -> None:
+        self.disk_is_stopped = self.reader_is_stopped = False
+        self.disk_ms = 0.0
+        self.disk_is_full = self.was_full = False
+        self.reserve = 0  # records for which a full disk has room
 
     def _forget(self) -> None:
         self.events: list[Event] = []
-        self.deeds: deque[Deed] = deque()
+        self.deeds: deque[Any] = deque()
+        self.stuck: deque[AppendRecords] = deque()
         self.reads: deque[ReadRecords] = deque()
         self.links: dict[int, Link] = {}
         self.clients: dict[int, Client] = {}
         self.outputs = Outputs()
+        self.disk_due_ms = inf
+        self._deeds_begun = 0
 
     def __repr__(self) -> str:
         return repr(self.node) if self.node else f"{self.id} is down"
@@ -231,7 +252,13 @@ class Host:
             applier.append(record)
             applier.apply(record.commit_seq, 1 << 62)
 
-        recovered = self.log.recover(take)
+        try:
+            recovered = self.log.recover(take)
+        except DamageError as damage:
+            if not damage.holes:
+                raise
+            self._begin_set_aside(config)
+            return
         self.node = Node(
             config,
             cluster_id(config.member_ids),
@@ -244,7 +271,19 @@ class Host:
         )
         self.turn()
 
+    def _begin_set_aside(self, config: Config) -> None:
+        """What the runtime does with a log that has holes; `node` is no Node then."""
+        self.damaged = self.log.open_damaged()
+        random = Random(f"{self.id} {self.life}")
+        holes = tuple(self.damaged.holes)
+        cluster = cluster_id(config.member_ids)
+        self.node = SetAside(config, cluster, holes, random=random, now_ms=self.cluster.now_ms)  # type: ignore[assignment]
+        self.turn()
+
     def end(self) -> None:
+        if self.damaged is not None:
+            self.damaged.close()
+            self.damaged = None
         for link in list(self.links.values()):
             link.close()
         for client in self.clients.values():
@@ -252,7 +291,7 @@ class Host:
         if isinstance(self.log, FilesLog) and self.node:
             self.log.close()
         self.node = None
-        self.disk_is_stopped = self.reader_is_stopped = False
+        self._mend_disk()
         self._forget()
 
     @property
@@ -279,21 +318,68 @@ class Host:
         for link_id in outputs.link_closes:
             if link_id in self.links:
                 self.links[link_id].close()
+        if outputs.restart:
+            self.end()
+            self.begin()
 
     def work_on_disk(self, count: int | None = None) -> bool:
         """Perform the first `count` deeds (all: None), and the reads; whether there were any."""
+        if self.disk_is_full or self.was_full:
+            self._set_aside_what_has_no_room()
         done = False
         while self.deeds and count != 0:
-            self.events.append(self.deeds.popleft().perform(self.log))
+            self.events.append(self.deeds.popleft().perform(self.damaged or self.log))
             count = None if count is None else count - 1
             done = True
         return done
 
+    def _set_aside_what_has_no_room(self) -> None:
+        """As kvnode.runtime.disk does: appends wait, all else overtakes them, and a cut takes what it cuts of them."""
+        self.deeds, deeds = deque(), self.stuck + self.deeds
+        self.stuck = deque()
+        for deed in deeds:
+            if isinstance(deed, AppendRecords) and self.disk_is_full:
+                if self.stuck or len(deed.records) > self.reserve:
+                    self.stuck.append(deed)
+                    continue
+                self.reserve -= len(deed.records)
+            elif isinstance(deed, CutLog):
+                self.stuck = deque(_without_suffix(self.stuck, deed.after_seq))
+            self.deeds.append(deed)
+        if self.stuck and not self.was_full:
+            self.was_full = True
+            self.post("on_disk_full", "No space left on device")
+        elif self.was_full and not self.disk_is_full:
+            self.was_full = False
+            self.deeds.append(SayRoom())
+
+    def work_slowly(self) -> bool:
+        """What was there when it began is done at once, `disk_ms` later."""
+        if self.cluster.now_ms >= self.disk_due_ms:
+            self.disk_due_ms = inf
+            return self.work_on_disk(self._deeds_begun)
+        if self.deeds and self.disk_due_ms == inf:
+            self.disk_due_ms = self.cluster.now_ms + self.disk_ms
+            self._deeds_begun = len(self.deeds)
+        return False
+
     def read_from_disk(self) -> bool:
         done = bool(self.reads)
         while self.reads:
-            self.events.append(self.reads.popleft().perform(self.log))
+            self.events.append(self.reads.popleft().perform(self.damaged or self.log))
         return done
+
+
+class SayRoom:
+    def perform(self, log: object) -> Event:
+        return "on_disk_room", ()
+
+
+def _without_suffix(deeds: Iterable[AppendRecords], after_seq: int) -> Iterable[AppendRecords]:
+    for deed in deeds:
+        records = [record for record in deed.records if record.last_seq <= after_seq]
+        if records:
+            yield AppendRecords(records)
 
 
 class Client:
@@ -407,6 +493,19 @@ class Cluster:
         for id in ids:
             self.hosts[id].disk_is_stopped = False
 
+    def slow_disk(self, ms: float, *ids: str) -> None:
+        for id in ids:
+            self.hosts[id].disk_ms = ms
+
+    def fill_disk(self, *ids: str, reserve: int = 0) -> None:
+        """`reserve`: how many records can still be written."""
+        for id in ids:
+            self.hosts[id].disk_is_full, self.hosts[id].reserve = True, reserve
+
+    def free_disk(self, *ids: str) -> None:
+        for id in ids:
+            self.hosts[id].disk_is_full = False
+
     def log(self, member_id: str) -> list[tuple[Any, ...]]:
         """The entries on the (memory) disk of a member."""
         return [tuple(entry) for record in self.hosts[member_id].log.records for entry in record.entries]
@@ -500,7 +599,7 @@ class Cluster:
             if host.node is None:
                 continue
             if not host.disk_is_stopped:
-                moved |= host.work_on_disk()
+                moved |= host.work_slowly() if host.disk_ms else host.work_on_disk()
             if not host.reader_is_stopped:
                 moved |= host.read_from_disk()
             if host.events or host.outputs.wants_turn:
@@ -521,7 +620,7 @@ class Cluster:
         end_ms = self.now_ms + ms
         self.settle()
         while True:
-            due = [host.outputs.deadline_ms for host in self.hosts.values() if host.node]
+            due = [min(host.outputs.deadline_ms, host.disk_due_ms) for host in self.hosts.values() if host.node]
             at_ms = min(end_ms, max(self.now_ms + 0.5, min(due, default=end_ms)))
             self.now_ms = at_ms
             self._dial()

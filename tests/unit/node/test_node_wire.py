@@ -217,6 +217,7 @@ def test_a_malformed_append_is_refused(position: int, junk: Any) -> None:
 
 
 def test_every_message_has_its_lane() -> None:
+    lanes = {m.Append: "data", wire.Forward: "data", wire.ForwardReplies: "data"}
+    lanes |= {wire.Fetch: "records", wire.Fetched: "records"}
     for kind in wire._TYPES:
-        message = object.__new__(kind)
-        assert wire.lane_of(message) == ("data" if kind in (m.Append, wire.Forward, wire.ForwardReplies) else "control")
+        assert wire.lane_of(object.__new__(kind)) == lanes.get(kind, "control")
