@@ -102,6 +102,8 @@ class Cluster:
         ports = free_ports(2 * len(self.ids))
         self.client_ports = dict(zip(self.ids, ports[::2], strict=True))
         self.peer_ports = dict(zip(self.ids, ports[1::2], strict=True))
+        self.environments: dict[str, dict[str, str]] = {}
+        """What a node has in its environment beside what all have."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._clients: list[redis.Redis] = []
         self._probes: dict[str, redis.Redis] = {}
@@ -151,7 +153,13 @@ class Cluster:
     def start(self, *ids: str, **options: object) -> None:
         """Start nodes (all that do not run) and wait until each accepts connections."""
         chosen = ids or tuple(id for id in self.ids if id not in self.running)
+        self.launch(*chosen, **options)
         for id in chosen:
+            eventually(lambda id=id: self._accepts(id), f"{id} accepts connections", START_S)  # type: ignore[misc]
+
+    def launch(self, *ids: str, **options: object) -> None:
+        """Start processes, and wait for nothing."""
+        for id in ids:
             assert id not in self.running, f"{id} runs already"
             with (self.directory / f"{id}.out").open("ab") as out:
                 self._processes[id] = subprocess.Popen(
@@ -160,10 +168,11 @@ class Cluster:
                     stdout=out,
                     stderr=subprocess.STDOUT,
                     cwd=self.directory,
-                    env=node_environment(),
+                    env=self.environment(id),
                 )
-        for id in chosen:
-            eventually(lambda id=id: self._accepts(id), f"{id} accepts connections", START_S)  # type: ignore[misc]
+
+    def environment(self, id: str) -> dict[str, str]:
+        return node_environment() | self.environments.get(id, {})
 
     def _accepts(self, id: str) -> bool:
         code = self._processes[id].poll()
@@ -178,7 +187,7 @@ class Cluster:
             text=True,
             timeout=START_S,
             cwd=self.directory,
-            env=node_environment(),
+            env=self.environment(id),
             check=False,
         )
         return done.returncode, done.stderr

@@ -1,0 +1,64 @@
+"""Fixtures of clusters whose disks fail to order."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import CLUSTERS, pytest_runtest_makereport, started
+from tests.cluster.harness import Cluster
+from tests.faults.disks import QUICK, FaultyCluster
+
+__all__ = ["pytest_runtest_makereport"]
+
+MakeFaulty = Callable[..., FaultyCluster]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """shim.c, compiled."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler (cc) to build tests/faults/shim.c with")
+    target = tmp_path_factory.mktemp("shim") / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    subprocess.run([compiler, *flags, "-o", target, source, "-ldl"], check=True)
+    return target
+
+
+@pytest.fixture
+def make_faulty(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -> Iterator[MakeFaulty]:
+    """`make_faulty(ids, **options)`: a cluster that is not started, quick to elect. It ends with the test."""
+    clusters: list[Cluster] = []
+    request.node.stash[CLUSTERS] = clusters
+
+    def make(ids: str = "ABC", **options: object) -> FaultyCluster:
+        cluster = FaultyCluster(tmp_path / f"cluster{len(clusters)}", ids, QUICK | options, library)
+        clusters.append(cluster)
+        return cluster
+
+    try:
+        yield make
+    finally:
+        for cluster in clusters:
+            cluster.close()
+
+
+@pytest.fixture
+def cluster(make_faulty: MakeFaulty) -> FaultyCluster:
+    """Three new nodes with a leader. Their segments are small: they are sealed often."""
+    cluster = make_faulty(segment_bytes=16384)
+    started(cluster)
+    return cluster
+
+
+@pytest.fixture
+def cluster_of_five(make_faulty: MakeFaulty) -> FaultyCluster:
+    cluster = make_faulty("ABCDE", segment_bytes=16384)
+    started(cluster)
+    return cluster
