@@ -1,7 +1,7 @@
 """Real nodes on disks that fail to order: a cluster whose nodes run with shim.c between them and their data.
 
-    cluster.break_disk("A", "fdatasync .log n=3 EIO")     from now on, counted from now on; the rules: shim.c
-    cluster.mend_disk("A")
+cluster.break_disk("A", "fdatasync .log n=3 EIO")     from now on, counted from now on; the rules: shim.c
+cluster.mend_disk("A")
 """
 
 from __future__ import annotations
