@@ -2,7 +2,7 @@
 
 acknowledged   answered OK: must be there, for ever
 unknown        -UNKNOWN, or the connection ended before the answer: may be there
-refused        -CLUSTERDOWN or -LOADING: must never be there
+refused        -CLUSTERDOWN, -LOADING or -MISCONF: must never be there
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import redis
 
 from tests.cluster.harness import POLL_S, Cluster, eventually
 
-CERTAINLY_NOT = ("CLUSTERDOWN", "LOADING")
+CERTAINLY_NOT = ("CLUSTERDOWN", "LOADING", "MISCONF")
 
 
 def code_of(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.conftest import CLUSTERS, pytest_runtest_makereport, started
 from tests.cluster.harness import Cluster
 from tests.faults.disks import QUICK, FaultyCluster
+from tests.faults.small_disks import CanNotMount, SmallDisks
 
 __all__ = ["pytest_runtest_makereport"]
 
@@ -47,6 +48,22 @@ def make_faulty(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -
     finally:
         for cluster in clusters:
             cluster.close()
+
+
+@pytest.fixture
+def small_disks(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisks]:
+    """Three new nodes with a leader, each on a small disk of its own."""
+    try:
+        cluster = SmallDisks(tmp_path / "cluster", "ABC", QUICK | {"segment_bytes": 65536}, library)
+    except CanNotMount as error:
+        pytest.skip(f"small disks can not be mounted here: {error}")
+    request.node.stash[CLUSTERS] = [cluster]
+    try:
+        started(cluster)
+        yield cluster
+    finally:
+        cluster.close()
+        cluster.unmount()
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import redis
+
 from tests.cluster.harness import Cluster, eventually
-from tests.cluster.load import Load, Told
+from tests.cluster.load import Load, Told, code_of
 
 EXIT_DISK_FAILED = 3
 EXIT_LOST = 4
@@ -29,6 +31,7 @@ class FaultyCluster(Cluster):
         self, directory: Path, ids: Iterable[str], options: Mapping[str, object] | None, library: Path
     ) -> None:
         super().__init__(directory, ids, options)
+        self._asking: dict[str, redis.Redis] = {}
         for id in self.ids:
             self.environments[id] = {
                 "LD_PRELOAD": str(library),
@@ -48,6 +51,15 @@ class FaultyCluster(Cluster):
 
     def mend_disk(self, id: str) -> None:
         self._rules(id).unlink(missing_ok=True)
+
+    def ask(self, id: str, *command: str) -> object:
+        """The reply to a command, or the code of the error."""
+        if id not in self._asking:
+            self._asking[id] = self.client(id)
+        try:
+            return self._asking[id].execute_command(*command)
+        except redis.ResponseError as error:
+            return code_of(error)
 
     def faults(self, id: str) -> list[str]:
         """The calls to which a rule was applied, since the rules were set."""

@@ -13,7 +13,7 @@
    PATH       a part of the path below the data directory, which is itself "/"; `*`: any. A rename has its target's path
    n, from    the N-th call that OPERATION and PATH fit, or that one and all later ones; neither: every call
    delay_ms   wait first
-   short      write, or read, the first N bytes only; the call then says that it was N
+   short      write, or read, the first N bytes only; the call then says that it was N. short=-N: all but the last N
    ENAME      do nothing, and fail so: EIO ENOSPC EDQUOT EFBIG EROFS EACCES EMFILE
    lose       what was appended to open files since they were last synced is gone, in the crash or before the failure
    crash      SIGKILL to this process, before or after the call (which may be a short one)
@@ -39,6 +39,7 @@
 #define RULES_MAX 64
 #define RULES_BYTES_MAX 16384
 #define FILES_MAX 1024
+#define NOT_SHORT LONG_MAX
 #define REAL(name) ({ static __typeof__(&name) real; if (!real) real = dlsym(RTLD_NEXT, #name); real; })
 
 enum crash { NONE, BEFORE, AFTER };
@@ -46,7 +47,7 @@ enum crash { NONE, BEFORE, AFTER };
 struct rule {
     char operation[16], path[64], text[160];
     long n, from, calls; /* calls: those that it fitted */
-    long delay_ms, short_bytes; /* -1: not short */
+    long delay_ms, short_bytes;
     int error, lose;
     enum crash crash;
 };
@@ -108,7 +109,7 @@ static void parse_line(char *line)
 {
     struct rule *rule = &rules[rule_count];
     char *rest, *word, *path;
-    *rule = (struct rule){.short_bytes = -1};
+    *rule = (struct rule){.short_bytes = NOT_SHORT};
     snprintf(rule->text, sizeof rule->text, "%s", line);
     word = strtok_r(line, " ", &rest);
     path = strtok_r(NULL, " ", &rest);
@@ -217,7 +218,7 @@ static void crash(const struct rule *verdict)
 
 static struct rule judge(const char *operation, const char *absolute)
 {
-    struct rule verdict = {.short_bytes = -1};
+    struct rule verdict = {.short_bytes = NOT_SHORT};
     if (!is_inside(absolute))
         return verdict;
     const char *path = absolute + strlen(root);
@@ -254,6 +255,12 @@ static struct rule judge_fd(const char *operation, int fd)
     return judge(operation, path);
 }
 
+static size_t shorter(const struct rule *verdict, size_t count)
+{
+    long wanted = verdict->short_bytes < 0 ? (long)count + verdict->short_bytes : verdict->short_bytes;
+    return wanted < 0 ? 0 : (size_t)wanted < count ? (size_t)wanted : count;
+}
+
 /* The calls */
 
 #define CALL(verdict, call) \
@@ -267,8 +274,6 @@ static struct rule judge_fd(const char *operation, int fd)
             crash(&(verdict)); \
         result; \
     })
-#define SHORTER(verdict, count) \
-    ((verdict).short_bytes >= 0 && (size_t)(verdict).short_bytes < (count) ? (size_t)(verdict).short_bytes : (count))
 
 #define OPEN(name) \
     int name(const char *path, int flags, ...) \
@@ -284,7 +289,7 @@ static struct rule judge_fd(const char *operation, int fd)
     ssize_t name(int fd, buffer data, size_t count, offset_t offset) \
     { \
         struct rule verdict = judge_fd(operation, fd); \
-        return CALL(verdict, REAL(name)(fd, data, SHORTER(verdict, count), offset)); \
+        return CALL(verdict, REAL(name)(fd, data, shorter(&verdict, count), offset)); \
     }
 #define SYNC(name) \
     int name(int fd) \
@@ -313,7 +318,7 @@ TRUNCATE(ftruncate64, off64_t)
 ssize_t write(int fd, const void *data, size_t count)
 {
     struct rule verdict = judge_fd("write", fd);
-    return CALL(verdict, REAL(write)(fd, data, SHORTER(verdict, count)));
+    return CALL(verdict, REAL(write)(fd, data, shorter(&verdict, count)));
 }
 
 int close(int fd)

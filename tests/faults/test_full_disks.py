@@ -1,0 +1,182 @@
+"""Disks that fill up while clients write, and have room again: nothing acknowledged is lost, nobody ends, no half
+record stays, and everything resumes by itself.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from kvnode.log import reader
+from tests.cluster.harness import Cluster, eventually
+from tests.cluster.load import load
+from tests.faults.disks import (
+    EXIT_DISK_FAILED,
+    FaultyCluster,
+    check_everywhere,
+    check_one_sentence,
+    end_and_return,
+    leader_and_follower,
+    wait_for_a_leader,
+    who_leads,
+)
+from tests.faults.small_disks import SmallDisks
+
+ROOM_BYTES = 64 * 1024
+
+
+def check_no_half_record(cluster: Cluster, id: str) -> None:
+    scan = reader.scan(cluster.data(id))
+    assert sum(len(record.entries) for record in scan) > 0
+    assert scan.tail is None, scan.tail
+
+
+def wait_for_room(cluster: SmallDisks, *ids: str) -> None:
+    for id in ids:
+        eventually(lambda id=id: not cluster.is_full(id), f"{id} has room again")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_one_is_full(small_disks: SmallDisks, role: str) -> None:
+    cluster = small_disks
+    pids = {id: cluster.pid(id) for id in cluster.ids}
+    leader, follower = leader_and_follower(cluster, 0)
+    full = leader if role == "leader" else follower
+    with load(cluster, "key", clients=1, pipeline=4, value_bytes=500) as writers:
+        writers.wait_for(50)
+        cluster.fill(full, ROOM_BYTES)
+        eventually(lambda: cluster.is_full(full), "it is full")
+        eventually(lambda: who_leads(cluster) not in (None, full), "one with room leads")
+        writers.wait_for(200)
+        assert who_leads(cluster) != full
+        check_no_half_record(cluster, full)
+        cluster.make_room(full)
+        wait_for_room(cluster, full)
+        writers.wait_for(50)
+        told = writers.stop()
+    check_everywhere(cluster, told)
+    assert {id: cluster.pid(id) for id in cluster.running} == pids
+    if role == "follower":
+        assert cluster.wait_for_leader() == leader
+    said = cluster.log_text(full)
+    assert len([line for line in said.splitlines() if "level=error" in line and "the disk is full" in line]) == 1
+    assert "the disk has room again" in said
+
+
+def test_all_are_full(small_disks: SmallDisks) -> None:
+    """Reads and elections go on, writes are refused; a node may even be killed and come back. Then there is room."""
+    cluster = small_disks
+    cluster.client("A").set("before", "1")
+    with load(cluster, "key", clients=1, pipeline=4, value_bytes=500) as writers:
+        writers.wait_for(50)
+        for id in cluster.ids:
+            cluster.fill(id, ROOM_BYTES)
+        for id in cluster.ids:
+            eventually(lambda: cluster.ask(id, "SET", "probe", "x") == "MISCONF", f"{id} refuses writes")  # noqa: B023
+        told = writers.stop()
+    assert all(cluster.ask(id, "GET", "before") == b"1" for id in cluster.ids)
+    killed = wait_for_a_leader(cluster)
+    cluster.kill(killed)
+    leader = wait_for_a_leader(cluster)
+    for id in cluster.running:
+        eventually(lambda: cluster.ask(id, "GET", "before") == b"1", f"{id} answers reads")  # noqa: B023
+        eventually(lambda: cluster.ask(id, "SET", "probe", "x") == "MISCONF", f"{id} refuses writes")  # noqa: B023
+    told.check(cluster.client(leader))
+    cluster.start(killed)
+    assert "torn" not in cluster.log_text(killed)
+    eventually(lambda: cluster.ask(killed, "GET", "before") == b"1", "the killed one answers reads")
+    assert cluster.ask(killed, "SET", "probe", "x") == "MISCONF"
+    pids = {id: cluster.pid(id) for id in cluster.ids}
+    for id in cluster.ids:
+        cluster.make_room(id)
+    for id in cluster.ids:
+        eventually(lambda: cluster.ask(id, "SET", f"after {id}", "x") is True, f"{id} takes writes again")  # noqa: B023
+    wait_for_room(cluster, *cluster.ids)
+    check_everywhere(cluster, told)
+    assert {id: cluster.pid(id) for id in cluster.running} == pids
+
+
+def test_a_majority_is_full(small_disks: SmallDisks) -> None:
+    """The leader alone has room, and nothing that it takes could be committed: it refuses writes too."""
+    cluster = small_disks
+    leader = wait_for_a_leader(cluster)
+    others = [id for id in cluster.ids if id != leader]
+    with load(cluster, "key", clients=1, pipeline=4, value_bytes=500) as writers:
+        writers.wait_for(50)
+        for id in others:
+            cluster.fill(id, ROOM_BYTES)
+        for id in cluster.ids:
+            eventually(lambda: cluster.ask(id, "SET", "probe", "x") == "MISCONF", f"{id} refuses writes")  # noqa: B023
+            assert isinstance(cluster.ask(id, "DBSIZE"), int)
+        cluster.make_room(others[0])
+        writers.wait_for(50)
+        cluster.make_room(others[1])
+        wait_for_room(cluster, *others)
+        writers.wait_for(50)
+        told = writers.stop()
+    check_everywhere(cluster, told)
+
+
+def test_killed_while_full(small_disks: SmallDisks) -> None:
+    """There is no half record to be cut at the next start, and the disk is still full then."""
+    cluster = small_disks
+    _, full = leader_and_follower(cluster, 0)
+    with load(cluster, "key", clients=1, pipeline=4, value_bytes=500) as writers:
+        writers.wait_for(50)
+        cluster.fill(full, ROOM_BYTES)
+        eventually(lambda: cluster.is_full(full), "it is full")
+        writers.wait_for(50)
+        cluster.restart(full)
+        assert "torn" not in cluster.log_text(full)
+        writers.wait_for(50)
+        cluster.make_room(full)
+        told = writers.stop()
+    check_everywhere(cluster, told)
+
+
+FULL_CALLS = [
+    "pwrite .log short=1 n=1 | pwrite .log ENOSPC",
+    "pwrite .log short=10 n=1 | pwrite .log ENOSPC",
+    "pwrite .log short=11 n=1 | pwrite .log EDQUOT",
+    "pwrite .log short=40 n=1 | pwrite .log ENOSPC",
+    "pwrite .log short=-1 n=1 | pwrite .log EFBIG",
+    "pwrite .log.tmp ENOSPC",
+    "open .log.tmp ENOSPC",
+    "rename .log ENOSPC",
+]
+"""Of an append of one record, or of the next segment's making; short=-1: all but the last byte."""
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_no_room_half_way(cluster: FaultyCluster, role: str) -> None:
+    """The disk is full after any part of a write, and has room again."""
+    pids = {id: cluster.pid(id) for id in cluster.ids}
+    with load(cluster, "key", clients=1) as writers:
+        for number, rules in enumerate(FULL_CALLS):
+            leader, follower = leader_and_follower(cluster, number)
+            full = leader if role == "leader" else follower
+            before = cluster.log_text(full).count("the disk is full")
+            cluster.break_disk(full, rules)
+            eventually(
+                lambda: cluster.log_text(full).count("the disk is full") > before,  # noqa: B023
+                f"{full} says that it is full: {rules}",
+            )
+            writers.wait_for(20)
+            assert cluster.faults(full)
+            check_no_half_record(cluster, full)
+            cluster.mend_disk(full)
+            eventually(lambda: not cluster.info(full, "persistence")["disk_full"], f"room after {rules}")  # noqa: B023
+        told = writers.stop()
+    check_everywhere(cluster, told)
+    assert {id: cluster.pid(id) for id in cluster.running} == pids
+
+
+def test_no_room_at_an_fsync_is_final(cluster_of_five: FaultyCluster) -> None:
+    """It may have been delayed allocation: what was written is not on the disk."""
+    cluster = cluster_of_five
+    with load(cluster, "key", clients=1) as writers:
+        rules = dict.fromkeys(leader_and_follower(cluster, 0), "fdatasync .log n=3 ENOSPC lose")
+        said = end_and_return(cluster, writers, rules, EXIT_DISK_FAILED)
+        for id in rules:
+            check_one_sentence(cluster, id, said[id], "No space left on device")
+        told = writers.stop()
+    check_everywhere(cluster, told)
