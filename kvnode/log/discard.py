@@ -4,8 +4,9 @@ What is cut is kept in the directory `discarded/` for people to look at; nothing
 time. A whole segment is moved there under its name, part of one is copied as a segment file of its own; a number is
 put in where the name is taken: 00000000000000000042.1.log
 
-Order: the mark was lowered durably by the caller; the copy of the part is made durable; segments are moved away from
-back to front, each durably; the last one that stays is cut and fsynced.
+Order: the copy of the part is made durable, for that needs room; the mark is lowered durably by the caller; segments
+are moved away from back to front, each durably; the last one that stays is cut and fsynced. Where a move finds no room,
+those moved before are moved back.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvnode.log.files import Files
+from kvnode.log.errors import DiskError, NoSpaceError
+from kvnode.log.files import Files, replacing
 from kvnode.log.record import SegmentHeader, encode_header
 from kvnode.log.segment import copy_range, segment_name
 
@@ -47,36 +49,56 @@ class Cut:
 
 
 def move_segments(files: Files, paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """Move whole segments (in order of seq) to discarded/, back to front. Returns the new paths, and their bytes."""
+    """Move whole segments (in order of seq) to discarded/, back to front. Returns the new paths, and their bytes.
+
+    On NoSpaceError none is moved.
+    """
     moved: list[Path] = []
     size = 0
     for path in reversed(paths):
-        target = free_name(files, path.parent / DISCARDED, path.stem)
+        target = free_name(files, discarded(files, path.parent), path.stem)
         fd = files.open_read(path)
         size += files.size(fd)
         files.close(fd)
-        files.rename(path, target)
+        try:
+            files.rename(path, target)
+        except NoSpaceError:
+            _move_back(files, moved, paths[len(paths) - len(moved) :])
+            raise
         files.fsync_dir(target.parent)
         files.fsync_dir(path.parent)
         moved.insert(0, target)
     return moved, size
 
 
+def _move_back(files: Files, moved: Sequence[Path], paths: Sequence[Path]) -> None:
+    """Front to back, so that the log has no gap at any moment."""
+    try:
+        for source, path in zip(moved, paths, strict=True):
+            files.rename(source, path)
+            files.fsync_dir(path.parent)
+    except NoSpaceError as error:
+        raise DiskError(f"A cut of the log could neither be finished nor be taken back. {error}") from error
+
+
 def copy_end(files: Files, path: Path, fd: int, offset: int, end: int, header: SegmentHeader) -> Path:
     """Copy the bytes [offset, end) of a segment into a durable file in discarded/ that begins with `header`."""
-    target = free_name(files, path.parent / DISCARDED, Path(segment_name(header.first_seq)).stem)
-    temporary = target.with_name(target.name + ".tmp")
+    directory = discarded(files, path.parent)
+    target = free_name(files, directory, Path(segment_name(header.first_seq)).stem)
     encoded = encode_header(header)
-    copy = files.create(temporary)
-    try:
+    with replacing(files, target) as copy:
         files.pwrite(copy, encoded, 0)
         copy_range(files, fd, offset, end, copy, len(encoded))
-        files.fsync(copy)
-    finally:
-        files.close(copy)
-    files.rename(temporary, target)
-    files.fsync_dir(target.parent)
     return target
+
+
+def discarded(files: Files, directory: Path) -> Path:
+    """The directory for what was cut; made again where somebody has removed it."""
+    path = directory / DISCARDED
+    if files.kind(path) is None:
+        files.mkdir(path)
+        files.fsync_dir(directory)
+    return path
 
 
 def free_name(files: Files, directory: Path, stem: str) -> Path:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+
+from kvnode.log.errors import NoSpaceError
 
 _COMMON = os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -30,7 +34,7 @@ class Files(Protocol):
     def fsync(self, fd: int) -> None: ...
     def fdatasync(self, fd: int) -> None: ...
     def fsync_dir(self, path: Path) -> None: ...
-    def drop_cache(self, fd: int) -> None: ...
+    def drop_cache(self, fd: int, offset: int = 0, size: int = 0) -> None: ...
     def rename(self, source: Path, target: Path) -> None: ...
     def unlink(self, path: Path) -> None: ...
     def mkdir(self, path: Path) -> None: ...
@@ -109,9 +113,11 @@ class RealFiles:
         finally:
             os.close(fd)
 
-    def drop_cache(self, fd: int) -> None:
-        """Forget the file's clean pages, so that the next read asks the disk."""
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    def drop_cache(self, fd: int, offset: int = 0, size: int = 0) -> None:
+        """Forget the clean pages of these bytes (size 0: to the end), so that the next read asks the disk."""
+        start = offset - offset % PAGE_BYTES  # pages that are named in part only are kept
+        end = -(-(offset + size) // PAGE_BYTES) * PAGE_BYTES
+        os.posix_fadvise(fd, start, end - start if size else 0, os.POSIX_FADV_DONTNEED)
 
     def rename(self, source: Path, target: Path) -> None:
         source.rename(target)
@@ -140,6 +146,7 @@ class RealFiles:
 
 REAL = RealFiles()
 CHUNK_BYTES = 4 * 1024 * 1024
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
 def read_file(files: Files, path: Path, bytes_max: int) -> bytes:
@@ -151,17 +158,35 @@ def read_file(files: Files, path: Path, bytes_max: int) -> bytes:
         files.close(fd)
 
 
-def replace_durably(files: Files, path: Path, data: bytes) -> None:
-    """Put `data` under the name `path`: after a crash the old or the new file is there, whole; on return the new."""
+@contextmanager
+def replacing(files: Files, path: Path, verify: Callable[[int], None] | None = None) -> Iterator[int]:
+    """The descriptor of a new file, which takes the name `path` when the block ends: after a crash the old or the new
+    file is there, whole; afterwards the new. `verify` sees it once it is fsynced, before it has the name.
+
+    On NoSpaceError nothing of the new file stays.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    fd = files.create(temporary)
     try:
-        files.pwrite(fd, data, 0)
-        files.fsync(fd)
-    finally:
-        files.close(fd)
-    files.rename(temporary, path)
+        fd = files.create(temporary)
+        try:
+            yield fd
+            files.fsync(fd)
+            if verify is not None:
+                verify(fd)
+        finally:
+            files.close(fd)
+        files.rename(temporary, path)
+    except NoSpaceError:
+        if files.kind(temporary) is not None:
+            files.unlink(temporary)
+        raise
     files.fsync_dir(path.parent)
+
+
+def replace_durably(files: Files, path: Path, data: bytes) -> None:
+    """Put `data` under the name `path`, as `replacing` says."""
+    with replacing(files, path) as fd:
+        files.pwrite(fd, data, 0)
 
 
 def make_directories(files: Files, path: Path) -> None:

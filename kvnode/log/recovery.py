@@ -25,6 +25,7 @@ from pathlib import Path
 from kvnode.log import ballot as ballots
 from kvnode.log import identity as identities
 from kvnode.log import mark as marks
+from kvnode.log import reserve as reserves
 from kvnode.log.ballot import Ballot, decode_ballot, encode_ballot
 from kvnode.log.discard import DISCARDED, Cut, copy_end, move_segments
 from kvnode.log.errors import DamageError, ForeignLogError, LockedError, LogError
@@ -38,7 +39,7 @@ from kvnode.log.segment import first_seq_of, read_header, segment_name
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
 LOCK = "lock"
-_OURS = {identities.NAME, ballots.NAME, marks.NAME, LOCK, DISCARDED}
+_OURS = {identities.NAME, ballots.NAME, marks.NAME, reserves.NAME, LOCK, DISCARDED}
 
 
 @dataclass(slots=True)

@@ -91,10 +91,12 @@ class Segment:
         position = max(bisect_right(self.ends, start + bytes_max) - 1, bisect_right(self.ends, start))
         return start, self.ends[position] - start, self.last_seqs[position]
 
-    def forget_after(self, seq: int) -> None:
-        """Drop the records after `seq` from these tables; the file is not touched."""
+    def forget_after(self, seq: int) -> tuple[array[int], array[int]]:
+        """Drop the records after `seq` from these tables, and return them; the file is not touched."""
         kept = bisect_right(self.last_seqs, seq)
+        forgotten = self.last_seqs[kept:], self.ends[kept:]
         del self.last_seqs[kept:], self.ends[kept:]
+        return forgotten
 
 
 def read_header(files: Files, fd: int) -> tuple[SegmentHeader, int]:

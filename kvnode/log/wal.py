@@ -1,26 +1,29 @@
 """The write-ahead log of one node, open for writing. recovery.open_log makes it.
 
-All calls block, and all but `read` come from one thread, the writer. On return the thing is durable: the process may
-be killed and the machine lose power.
+All calls block, and all but `read` and `scrub` come from one thread, the writer. On return the thing is durable: the
+process may be killed and the machine lose power.
 
     append       records go to the end of the last segment: one write, one fdatasync for all of them; then the mark is
                  written. A full segment is sealed first: mark fsynced, new segment made under a temporary name,
                  fsynced, renamed, directory fsynced
-    cut          the mark is lowered and fsynced, then the end is cut off as discard.py says
+    cut          what goes is copied, the mark is lowered and fsynced, then the end is cut off as discard.py says
     save_…       the new file is written under a temporary name, fsynced, renamed, directory fsynced
+    set_aside    the right to vote is taken away, as save_identity does it; then a cut
+    heal         each segment concerned is written anew, as fresh.py says
 
-A failed write or fsync is final (DiskError): every later call raises the same. What the failed call left in the file
-is above the mark, and the next start looks at it with fresh eyes.
+Where there is no room (NoSpaceError), what the call had begun is taken back: the same call can be made again, or any
+other. Every other failed write, and every failed fsync, is final (DiskError): each later call raises the same. What
+the failed call left in the file is above the mark, and the next start looks at it with fresh eyes.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvnode.invariant import invariant
@@ -28,41 +31,31 @@ from kvnode.log import ballot as ballots
 from kvnode.log import identity as identities
 from kvnode.log.ballot import Ballot, encode_ballot
 from kvnode.log.discard import Cut, copy_end, move_segments
-from kvnode.log.errors import DiskError, LogError
+from kvnode.log.errors import DiskError, DoesNotFit, LogError, NoSpaceError
 from kvnode.log.files import Files, replace_durably
+from kvnode.log.fresh import write_anew
+from kvnode.log.healing import header_after, place_header, place_records
 from kvnode.log.identity import Identity, encode_identity
+from kvnode.log.lookup import position_after, read_mark_at, read_piece, segment_after
 from kvnode.log.mark import Mark, encode_mark
-from kvnode.log.record import (
-    HEADER_BYTES,
-    PAYLOAD_BYTES_MAX,
-    BadRecord,
-    Record,
-    SegmentHeader,
-    decode_at,
-    encode_header,
-    why_not_next,
-)
+from kvnode.log.record import HEADER_BYTES, PAYLOAD_BYTES_MAX, BadRecord, Record, encode_header, why_not_next
+from kvnode.log.reread import BadRange, Piece, find_bad
+from kvnode.log.reserve import Reserve
 from kvnode.log.segment import Segment, segment_name
+from kvnode.log.watched import Counters, WatchedFiles
 
 
 @dataclass(frozen=True, slots=True)
 class LogOptions:
-    """`segment_bytes`: a segment that would grow beyond it is sealed. `record_bytes_max`: none larger is written."""
+    """`segment_bytes`: a segment that would grow beyond it is sealed. `record_bytes_max`: none larger is written.
+
+    `reserve_bytes`: the size of the reserve, 0 for none. `fsync_warn_ms`: an fsync that takes longer is slow.
+    """
 
     segment_bytes: int = 64 * 1024 * 1024
     record_bytes_max: int = HEADER_BYTES + PAYLOAD_BYTES_MAX
-
-
-@dataclass(slots=True)
-class Counters:
-    """Since the start of the process. An append is one write and one fdatasync, whatever the number of its records."""
-
-    appends: int = 0
-    records: int = 0
-    bytes_written: int = 0
-    fsyncs: int = 0
-    fsync_last_us: int = 0
-    fsync_max_us: int = 0
+    reserve_bytes: int = 1024 * 1024
+    fsync_warn_ms: int = 1_000
 
 
 class WriteAheadLog:
@@ -86,16 +79,17 @@ class WriteAheadLog:
         self.identity = identity
         self.ballot = ballot
         self.counters = Counters()
-        self._files = files
+        self._files = files = WatchedFiles(files, self.counters, options.fsync_warn_ms, clock)
         self._options = options
-        self._clock = clock
         self._lock_fd = lock_fd
+        self._reserve = Reserve(files, directory, options.reserve_bytes)
         self._mark = mark
+        self._mark_is_written = True
         self._mark_is_synced = True
         self._failure: str | None = None
         self._is_closed = False
-        # Guards the tables of segments, and their generation, which counts cuts: readers in other threads look up
-        # here, and look again when a cut may have changed what they read.
+        # Guards the tables of segments, and their generation, which counts cuts and healings: readers in other threads
+        # look up here, and look again when what they read may have been changed meanwhile.
         self._guard = threading.Lock()
         self._segments = segments
         self._generation = 0
@@ -128,31 +122,78 @@ class WriteAheadLog:
             if self._segments[-1].last_seqs and self._segments[-1].end + len(data) > self._options.segment_bytes:
                 self._roll()
             segment = self._segments[-1]
-            self._files.pwrite(self._fd, data, segment.end)
-            self._sync(self._files.fdatasync, self._fd)
+            try:
+                self._files.pwrite(self._fd, data, segment.end)
+            except NoSpaceError:
+                self._files.truncate(self._fd, segment.end)
+                self._files.fdatasync(self._fd)
+                raise
+            self._files.fdatasync(self._fd)
             self._publish(segment, records)
             last = records[-1]
-            self._write_mark(Mark(last.last_seq, last.term, last.checksum))
+            end = Mark(last.last_seq, last.term, last.checksum)
+            try:
+                self._write_mark(end)
+            except NoSpaceError:
+                self._owe_mark(end)  # the records are durable all the same
         self.counters.appends += 1
         self.counters.records += len(records)
         self.counters.bytes_written += len(data)
 
-    def cut(self, after_seq: int) -> Cut | None:
+    def cut(self, after_seq: int, reason: str = "the records were replaced by a later term's") -> Cut | None:
         """Durably remove every record after `after_seq`, which ends a record (or is 0); None if there is none."""
         invariant(after_seq <= self.last_seq, f"can not cut after seq {after_seq}, the log ends at {self.last_seq}")
         if after_seq == self.last_seq:
             return None
         with self._deed("cut the log"):
-            position, offset, end_of_kept = self._find_end(after_seq)
-            self._write_mark(end_of_kept)
-            self._sync_mark()
-            with self._guard:
-                kept, removed = self._segments[position], self._segments[position + 1 :]
-                end = kept.end
-                kept.forget_after(after_seq)
-                del self._segments[position + 1 :]
-                self._generation += 1
-            return self._cut_files(kept, offset, end, removed, end_of_kept)
+            position = position_after(self._segments, after_seq)
+            kept = self._segments[position]
+            offset = kept.offset_after(after_seq)
+            size = kept.end - offset
+            end, end_of_kept = self._mark, self._read_mark_at(after_seq)
+            copies = [self._copy_end(kept, offset, end_of_kept)] if size else []
+            try:
+                self._write_mark(end_of_kept)
+                self._sync_mark()
+                with self._forgetting(position, after_seq) as removed:
+                    moved, moved_size = move_segments(self._files, [segment.path for segment in removed])
+            except NoSpaceError:
+                self._owe_mark(end)
+                for copy in copies:
+                    self._files.unlink(copy)
+                raise
+            self._reopen(kept)
+            self._files.truncate(self._fd, offset)
+            self._files.fsync(self._fd)
+        return Cut(kept.path, offset, size + moved_size, after_seq + 1, reason, (*copies, *moved))
+
+    def set_aside(self, after_seq: int, reason: str) -> Cut | None:
+        """Durably take the right to vote away, then cut. `reason`: one sentence.
+
+        Where there is no room for the cut, the right is gone already when NoSpaceError is raised.
+        """
+        self.save_identity(replace(self.identity, may_vote=False, set_aside=reason))
+        return self.cut(after_seq, reason)
+
+    def heal(self, after_seq: int, to_seq: int, data: bytes) -> None:
+        """Write the records (after_seq, to_seq] anew: `data` is what they were. With to_seq == after_seq and no data it
+        is the header of the segment that begins there.
+
+        Raises DoesNotFit when the log has no records of these sizes there, or when they do not chain to what can be
+        read before or after them. Then nothing has changed.
+        """
+        with self._deed("heal the log"):
+            log = self._files, self._segments, self._mark
+            if to_seq > after_seq:
+                patches = place_records(*log, after_seq, to_seq, data)
+            else:
+                patches = [place_header(*log, self.identity, after_seq)]
+            for segment, offset, part in patches:
+                write_anew(self._files, segment.path, segment.end, [(offset, part)])
+                if segment is self._segments[-1]:
+                    self._reopen(segment)
+                with self._guard:
+                    self._generation += 1
 
     def save_ballot(self, term: int, vote: str | None) -> None:
         """Make term and vote durable; before any message that depends on them, and before records of that term."""
@@ -172,6 +213,16 @@ class WriteAheadLog:
             replace_durably(self._files, self.directory / identities.NAME, encode_identity(identity))
             self.identity = identity
 
+    def release_reserve(self) -> bool:
+        """Free the room that is kept for ballots. False: there was none to free."""
+        with self._deed("release the reserve"):
+            return self._reserve.release()
+
+    def refill_reserve(self) -> bool:
+        """Keep room for ballots. False: there is none. Cheap when it is kept already."""
+        with self._deed("refill the reserve"):
+            return self._reserve.refill()
+
     def idle(self) -> None:
         """The log has fallen idle: make the mark durable. Cheap when it is already."""
         if not self._mark_is_synced:
@@ -188,14 +239,14 @@ class WriteAheadLog:
         while True:
             with self._guard:
                 generation = self._generation
-                segment = self._segment_after(after_seq)
+                segment = segment_after(self._segments, after_seq)
                 if segment is None:
                     return b"", after_seq
                 offset, size, last_seq = segment.piece_after(after_seq, bytes_max)
             # Not under the guard: an append must not wait for this read. A cut counts the generation up before it
             # touches a file, so what was read in an unchanged generation is what was looked up.
             try:
-                data = self._read_piece(segment.path, offset, size)
+                data = read_piece(self._files, segment.path, offset, size)
             except OSError as error:
                 if self._generation == generation:
                     raise DiskError(f"Can not read {segment.path} at offset {offset}: {error.strerror}.") from error
@@ -205,13 +256,42 @@ class WriteAheadLog:
                     raise DiskError(f"{segment.path} is shorter than it was: {size} bytes at offset {offset} are gone.")
                 return data, last_seq
 
+    def scrub(self, after_seq: int, expected: Sequence[tuple[int, int]]) -> tuple[list[BadRange], int]:
+        """Read again from the disk what follows `after_seq`: `expected` is (last_seq, checksum) of each record.
+
+        Returns what is bad, (after_seq, last_seq, reason), and the number of bytes read; a range with equal seqs is the
+        header of the segment that begins there. What was cut off meanwhile is not bad. But what has come in its place
+        is another record than the one expected, and called bad, so that the caller has to look once more whether it
+        still expects the same. Safe to call from any thread.
+        """
+        bad: list[BadRange] = []
+        size = at = 0
+        while at < len(expected):
+            generation = self._generation
+            piece = self._piece(after_seq, expected[at:])
+            if not piece:
+                break
+            try:
+                found, count = find_bad(self._files, piece, self.identity)
+            except OSError as error:
+                if self._generation == generation:
+                    raise DiskError(f"Can not read {piece.path}: {error.strerror}.") from error
+                continue
+            if self._generation == generation:
+                bad += found
+                size += count
+                at += len(piece)
+                after_seq = piece.last_seqs[-1]
+        return bad, size
+
     def close(self) -> None:
         """Make the mark durable, if the disk works, and give up the lock. A second close does nothing."""
         if self._is_closed:
             return
         try:
             if self._failure is None:
-                self.idle()
+                with suppress(NoSpaceError):  # a mark that is too low is no fault
+                    self.idle()
         finally:
             self._is_closed = True
             for fd in (self._fd, self._mark_fd, self._lock_fd):
@@ -240,87 +320,87 @@ class WriteAheadLog:
     def _roll(self) -> None:
         """Seal the last segment and begin the next. Where the new one is seen, the mark is at the old one's end."""
         self._sync_mark()
-        header = SegmentHeader(
-            self.identity.cluster_id, self.identity.node_id, self.last_seq + 1, self.last_checksum, self.last_term
-        )
-        path = self.directory / segment_name(header.first_seq)
-        encoded = encode_header(header)
-        replace_durably(self._files, path, encoded)
-        fd = self._files.open_write(path)
-        self._files.close(self._fd)
-        self._fd = fd
+        first_seq = self.last_seq + 1
+        header = encode_header(header_after(self._mark, self.identity))
+        segment = Segment(self.directory / segment_name(first_seq), first_seq, len(header))
+        replace_durably(self._files, segment.path, header)
+        self._reopen(segment)
         with self._guard:
-            self._segments.append(Segment(path, header.first_seq, len(encoded)))
+            self._segments.append(segment)
 
-    def _find_end(self, after_seq: int) -> tuple[int, int, Mark]:
-        """(index of the segment, offset in it, mark) of the end of the record that ends at `after_seq`."""
-        position = bisect_right(self._segments, after_seq, key=lambda segment: segment.first_seq - 1) - 1
-        invariant(position >= 0, f"seq {after_seq} is before the log's beginning")
-        segment = self._segments[position]
-        offset = segment.offset_after(after_seq)
-        if after_seq == 0:
-            return position, offset, Mark()
-        # The last record that stays may be in the segment before; it is read again, which also verifies it.
-        holder = segment if after_seq >= segment.first_seq else self._segments[position - 1]
-        return position, offset, self._read_mark_at(holder, after_seq)
-
-    def _read_mark_at(self, segment: Segment, seq: int) -> Mark:
-        end = segment.offset_after(seq)
-        index = bisect_left(segment.ends, end)
-        start = segment.ends[index - 1] if index else segment.start
-        try:
-            record = decode_at(self._read_piece(segment.path, start, end - start), 0)
-        except BadRecord as bad:
-            raise DiskError(f"Damage in {segment.path} at offset {start}: {bad.reason}.") from bad
-        return Mark(record.last_seq, record.term, record.checksum)
-
-    def _cut_files(self, kept: Segment, offset: int, end: int, removed: list[Segment], mark: Mark) -> Cut:
-        fd = self._files.open_write(kept.path)
-        copies = []
-        if offset < end:
-            header = SegmentHeader(
-                self.identity.cluster_id, self.identity.node_id, mark.seq + 1, mark.checksum, mark.term
-            )
-            copies.append(copy_end(self._files, kept.path, fd, offset, end, header))
-        moved, size = move_segments(self._files, [segment.path for segment in removed])
-        self._files.truncate(fd, offset)
-        self._sync(self._files.fsync, fd)
+    def _reopen(self, segment: Segment) -> None:
+        """The file that records are appended to is another one now."""
+        fd = self._files.open_write(segment.path)
         self._files.close(self._fd)
         self._fd = fd
-        copies += moved
-        reason = "the records were replaced by a later term's"
-        return Cut(kept.path, offset, size + end - offset, mark.seq + 1, reason, tuple(copies))
 
-    def _segment_after(self, after_seq: int) -> Segment | None:
-        """The segment with the record that follows `after_seq`, if a record ends there."""
-        position = bisect_right(self._segments, after_seq, key=lambda segment: segment.first_seq - 1) - 1
-        segment = self._segments[max(position, 0)]
-        return segment if after_seq < segment.last_seq and segment.has_end(after_seq) else None
-
-    def _read_piece(self, path: Path, offset: int, size: int) -> bytes:
-        fd = self._files.open_read(path)
+    def _read_mark_at(self, seq: int) -> Mark:
         try:
-            return self._files.pread(fd, size, offset)
+            return read_mark_at(self._files, self._segments, seq)
+        except BadRecord as bad:
+            raise DiskError(f"Damage in {self.directory}: the record that ends at seq {seq}: {bad.reason}.") from bad
+
+    def _copy_end(self, segment: Segment, offset: int, mark: Mark) -> Path:
+        fd = self._files.open_read(segment.path)
+        try:
+            return copy_end(self._files, segment.path, fd, offset, segment.end, header_after(mark, self.identity))
         finally:
             self._files.close(fd)
+
+    @contextmanager
+    def _forgetting(self, position: int, after_seq: int) -> Iterator[list[Segment]]:
+        """Readers find what is cut no more; and find it again where there was no room for the cut."""
+        kept = self._segments[position]
+        with self._guard:
+            removed = self._segments[position + 1 :]
+            del self._segments[position + 1 :]
+            last_seqs, ends = kept.forget_after(after_seq)
+            self._generation += 1
+        try:
+            yield removed
+        except NoSpaceError:
+            with self._guard:
+                kept.last_seqs += last_seqs
+                kept.ends += ends
+                self._segments += removed
+                self._generation += 1
+            raise
+
+    def _piece(self, after_seq: int, expected: Sequence[tuple[int, int]]) -> Piece | None:
+        """The records after `after_seq` in one segment, as far as they are the expected; None where there is none."""
+        with self._guard:
+            segment = segment_after(self._segments, after_seq)
+            if segment is None:
+                return None
+            first = bisect_right(segment.last_seqs, after_seq)
+            start = segment.offset_after(after_seq)
+            last_seqs = segment.last_seqs[first : first + len(expected)]
+            ends = segment.ends[first : first + len(expected)]
+        count = 0
+        for last_seq, (expected_seq, _) in zip(last_seqs, expected, strict=False):
+            if last_seq != expected_seq:
+                break
+            count += 1
+        checksums = [checksum for _, checksum in expected[:count]]
+        first_seq = segment.first_seq if first == 0 else None
+        return Piece(segment.path, after_seq, start, last_seqs[:count], ends[:count], checksums, first_seq)
 
     def _write_mark(self, mark: Mark) -> None:
         self._files.pwrite(self._mark_fd, encode_mark(mark), 0)
         self._mark = mark
+        self._mark_is_written = True
         self._mark_is_synced = False
 
-    def _sync_mark(self) -> None:
-        self._sync(self._files.fdatasync, self._mark_fd)
-        self._mark_is_synced = True
+    def _owe_mark(self, mark: Mark) -> None:
+        """The mark in the file is too low, which is no fault; it is written before it is next synced."""
+        self._mark = mark
+        self._mark_is_written = self._mark_is_synced = False
 
-    def _sync(self, sync: Callable[[int], None], fd: int) -> None:
-        before = self._clock()
-        sync(fd)
-        took_us = int((self._clock() - before) * 1_000_000)
-        counters = self.counters
-        counters.fsyncs += 1
-        counters.fsync_last_us = took_us
-        counters.fsync_max_us = max(counters.fsync_max_us, took_us)
+    def _sync_mark(self) -> None:
+        if not self._mark_is_written:
+            self._write_mark(self._mark)
+        self._files.fdatasync(self._mark_fd)
+        self._mark_is_synced = True
 
     @contextmanager
     def _deed(self, what: str) -> Iterator[None]:
@@ -329,6 +409,8 @@ class WriteAheadLog:
             raise DiskError(self._failure)
         try:
             yield
+        except (NoSpaceError, DoesNotFit):
+            raise
         except OSError as error:
             self._failure = (
                 f"Could not {what} in {self.directory}: {error.strerror or error}. It is not known what is on the "

@@ -55,7 +55,7 @@ def test_an_append_is_one_write_and_one_sync_then_the_mark() -> None:
     name = segment_paths(disk)[0].name
     assert disk.calls == [("pwrite", name), ("fdatasync", name), ("pwrite", "mark")]
     assert decode_mark(bytes(disk.file(MARK).data)).seq == log.last_seq == records[-1].last_seq
-    assert (log.counters.appends, log.counters.records, log.counters.fsyncs) == (1, 10, 1)
+    assert (log.counters.appends, log.counters.records) == (1, 10)
     assert log.counters.bytes_written == sum(record.size for record in records)
     log.append([])
     assert len(disk.calls) == 3
@@ -138,19 +138,22 @@ def test_cut_anywhere_then_append_then_reopen(count: int) -> None:
     assert raws(seen) == raws(records[:count] + later)
 
 
+COPY = "00000000000000000007.log"
+COPYING = (f"{COPY}.tmp", f"{COPY}.tmp {COPY}", "discarded")
+
+
 def test_the_mark_is_lowered_durably_before_anything_is_cut() -> None:
     disk, log, records = filled()
     log.cut(records[2].last_seq)
-    first_loss = next(i for i, (name, what) in enumerate(disk.calls) if name == "truncate" or "tmp" not in what)
-    assert disk.calls[:2] == [("pwrite", "mark"), ("fdatasync", "mark")]
+    first_change = next(i for i, (_, what) in enumerate(disk.calls) if what not in COPYING)
+    lowered = disk.calls.index(("pwrite", "mark"))
+    assert disk.calls[lowered + 1] == ("fdatasync", "mark")
     moved = [what for name, what in disk.calls if name == "rename" and "tmp" not in what]
     assert moved == sorted(moved, reverse=True), "back to front"
     truncated = disk.calls.index(("truncate", segment_paths(disk)[0].name))
     assert disk.calls[truncated + 1][0] == "fsync"
     assert all(disk.calls.index(("rename", what)) < truncated for what in moved)
-    copied = next(i for i, (name, what) in enumerate(disk.calls) if name == "fsync" and what.endswith(".tmp"))
-    assert copied < truncated
-    assert first_loss == 0
+    assert first_change == lowered, "what needs room comes first"
 
 
 def test_a_cut_of_nothing_does_nothing() -> None:
@@ -245,8 +248,7 @@ def test_the_right_to_vote_is_stored() -> None:
     assert open_memory(disk).identity.may_vote
 
 
-@pytest.mark.parametrize("call", range(3))
-@pytest.mark.parametrize("number", [5, 28])
+@pytest.mark.parametrize(("call", "number"), [(0, 5), (1, 5), (1, 28), (2, 5)])
 def test_after_a_failed_write_or_sync_nothing_is_tried_again(call: int, number: int) -> None:
     disk, log, records = filled(2)
     disk.fail_at = {call: OSError(number, "Broken")}
