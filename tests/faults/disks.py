@@ -93,10 +93,12 @@ def leader_and_follower(cluster: Cluster, turn: int) -> tuple[str, str]:
     return leader, others[turn % len(others)]
 
 
-def end_and_return(cluster: FaultyCluster, writers: Load, rules: Mapping[str, str], code: int) -> dict[str, str]:
+def end_and_return(
+    cluster: FaultyCluster, writers: Load, rules: Mapping[str, str], code: int, *, in_a_hurry: bool = False
+) -> dict[str, str]:
     """The rules end these nodes, a minority, under load; the others carry on; mended, they start again.
 
-    What each said at its end.
+    What each said at its end. In a hurry they start at once, and may be back before the others have carried on.
     """
     lengths = {id: len(cluster.log_text(id)) for id in rules}
     for id in rules:
@@ -108,9 +110,12 @@ def end_and_return(cluster: FaultyCluster, writers: Load, rules: Mapping[str, st
         assert cluster.faults(id), f"{id}, {rules[id]}: ended without, with exit code {ended}:\n{said[id]}"
         assert ended == code, f"{id}, {rules[id]}: exit code {ended}:\n{said[id]}"
         cluster.mend_disk(id)
+    if in_a_hurry:
+        cluster.start(*rules)
     wait_for_a_leader(cluster)
     writers.wait_for(5)
-    cluster.start(*rules)
+    if not in_a_hurry:
+        cluster.start(*rules)
     return said
 
 

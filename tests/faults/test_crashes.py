@@ -57,7 +57,7 @@ def test_killed_at_a_call(cluster_of_five: FaultyCluster) -> None:
         for number, rules in enumerate(calls):
             ids = leader_and_follower(cluster, number)
             drawn = [rule.format(n=rng.randrange(1, 40)) for rule in rules]
-            end_and_return(cluster, writers, dict(zip(ids, drawn, strict=True)), KILLED)
+            end_and_return(cluster, writers, dict(zip(ids, drawn, strict=True)), KILLED, in_a_hurry=True)
         told = writers.stop()
     check_everywhere(cluster, told)
 

@@ -27,7 +27,7 @@ def test_the_nth_fsync_fails(cluster_of_five: FaultyCluster) -> None:
     with load(cluster, "key", clients=1) as writers:
         for number in range(1, FSYNCS + 1):
             rules = dict.fromkeys(leader_and_follower(cluster, number), f"sync * n={number} EIO lose")
-            said = end_and_return(cluster, writers, rules, EXIT_DISK_FAILED)
+            said = end_and_return(cluster, writers, rules, EXIT_DISK_FAILED, in_a_hurry=number % 5 > 0)
             for id in rules:
                 check_one_sentence(cluster, id, said[id], "Input/output error")
         told = writers.stop()
@@ -61,7 +61,7 @@ def test_a_call_fails_at_the_leader_and_the_ballot_at_a_voter(cluster_of_five: F
         for number, call in enumerate(SEGMENT_CALLS):
             leader, voter = leader_and_follower(cluster, number)
             rules = {leader: call, voter: BALLOT_CALLS[number % len(BALLOT_CALLS)]}
-            said = end_and_return(cluster, writers, rules, EXIT_DISK_FAILED)
+            said = end_and_return(cluster, writers, rules, EXIT_DISK_FAILED, in_a_hurry=True)
             for id in rules:
                 check_one_sentence(cluster, id, said[id], reason_of(rules[id]))
         told = writers.stop()

@@ -1,0 +1,100 @@
+"""What may happen to the files of a stopped node, or of a running one behind its back.
+
+`place(directory, seq)` says where the record with an entry is; `flip` spoils bytes in the middle of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kvnode.log import reader
+from kvnode.log.files import REAL
+from kvnode.log.identity import decode_identity
+from kvnode.log.record import encode
+from kvnode.log.recovery import open_log
+from kvnode.log.segment import read_records
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record is: `size` bytes at `offset` of `path`."""
+
+    path: Path
+    offset: int
+    size: int
+    first_seq: int
+    last_seq: int
+
+
+def places(directory: Path) -> Iterator[Place]:
+    """Every record of an undamaged log."""
+    for segment in reader.segments(directory):
+        offset = segment.start
+        fd = REAL.open_read(segment.path)
+        try:
+            for record in read_records(REAL, fd, segment.start, segment.size):
+                yield Place(segment.path, offset, len(record.raw), record.first_seq, record.last_seq)
+                offset += len(record.raw)
+        finally:
+            REAL.close(fd)
+
+
+def place(directory: Path, seq: int) -> Place:
+    """Where the record is that holds this entry."""
+    return next(place for place in places(directory) if place.first_seq <= seq <= place.last_seq)
+
+
+def last_seq(directory: Path) -> int:
+    return list(places(directory))[-1].last_seq
+
+
+def flip(path: Path, offset: int, count: int = 1) -> None:
+    """Invert bytes in place."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        data = file.read(count)
+        assert len(data) == count
+        file.seek(offset)
+        file.write(bytes(byte ^ 0xFF for byte in data))
+
+
+def flip_record(directory: Path, seq: int) -> Place:
+    """Spoil the record that holds this entry; where it is."""
+    spoilt = place(directory, seq)
+    flip(spoilt.path, spoilt.offset + spoilt.size // 2, min(4, spoilt.size - spoilt.size // 2))
+    return spoilt
+
+
+def segments(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.log"))
+
+
+def forge(directory: Path, from_seq: int) -> None:
+    """Write the log anew, with another value in each SET from this entry on: every checksum is right, and so is the
+    chain, but it is another history."""
+    identity = decode_identity((directory / "identity").read_bytes())
+    forged = directory.with_name(directory.name + ".forged")
+    opened = open_log(forged, cluster_id=identity.cluster_id, node_id=identity.node_id, members=identity.members)
+    checksum = 0
+    for record in reader.scan(directory):
+        entries = record.entries if record.last_seq < from_seq else [_forged(entry) for entry in record.entries]
+        written = encode(
+            checksum, record.first_seq, record.term, record.time_ms, record.commit_seq, entries, record.origins
+        )
+        checksum = written.checksum
+        if written.term > opened.log.ballot.term:
+            opened.log.save_ballot(written.term, None)
+        opened.log.append([written])
+    opened.log.save_identity(replace(identity, may_vote=True))
+    opened.log.close()
+    shutil.copy(directory / "ballot", forged / "ballot")
+    shutil.rmtree(directory)
+    forged.rename(directory)
+
+
+def _forged(entry: Any) -> Any:
+    return [entry[0], entry[1], b"forged"] if entry[0] == "SET" else entry
