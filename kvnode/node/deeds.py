@@ -35,6 +35,7 @@ class Log(Protocol):
     def read(self, after_seq: int, bytes_max: int) -> tuple[bytes, int]: ...
     def scrub(self, after_seq: int, expected: Sequence[tuple[int, int]]) -> tuple[list[BadRange], int]: ...
     def heal(self, after_seq: int, to_seq: int, data: bytes) -> None: ...
+    def set_aside(self, after_seq: int, reason: str) -> object: ...
 
 
 class HoledLog(Protocol):
@@ -82,6 +83,18 @@ class GrantRightToVote:
     def perform(self, log: Log) -> Event:
         log.save_identity(replace(log.identity, may_vote=True, set_aside=""))
         return "on_right_granted", ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsideLog:
+    """Give up the right to vote, then cut after `after_seq`: from there on this log is not the cluster's."""
+
+    after_seq: int
+    reason: str
+
+    def perform(self, log: Log) -> Event:
+        log.set_aside(self.after_seq, self.reason)
+        return "on_set_aside", (self.after_seq,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +207,7 @@ class FetchFromDamaged:
         return "on_fetched", (self.link_id, self.token, self.after_seq, data, why)
 
 
-Deed = AppendRecords | CutLog | SaveBallot | GrantRightToVote | HealRecords
+Deed = AppendRecords | CutLog | SaveBallot | GrantRightToVote | HealRecords | SetAsideLog
 
 Read = ReadRecords | ScrubRecords | FetchRecords | FetchFromDamaged
 

@@ -102,6 +102,7 @@ def _raft(node: Node) -> Fields:
     yield "applied_seq", node.applier.applied_seq
     yield "log_checksum", f"{raft.index.checksum_at(node.applier.applied_seq):08x}"
     yield "may_vote", int(raft.may_vote)
+    yield "histories_differ", node.comparing.told()
     yield "catch_up_entries_received", node.catch_up.entries_received
     yield "catch_up_bytes_received", node.catch_up.bytes_received
     for member in raft.members:

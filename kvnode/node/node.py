@@ -24,7 +24,8 @@ from kvnode.net.requests import Requests
 from kvnode.node import deeds, wire
 from kvnode.node.applying import Applier
 from kvnode.node.catch_up import CatchUp
-from kvnode.node.deeds import AppendRecords, BadRange, CutLog, Event, GrantRightToVote, Outputs
+from kvnode.node.comparing import Comparing
+from kvnode.node.deeds import AppendRecords, BadRange, CutLog, Event, GrantRightToVote, Outputs, SetAsideLog
 from kvnode.node.disk_state import DiskState
 from kvnode.node.following import Following
 from kvnode.node.joining import Joining
@@ -51,12 +52,16 @@ SESSION_QUEUE_BYTES_MAX = 1024 * 1024
 COMMANDS_PER_TURN = 5_000
 """About 20 ms of work: the clients of this turn that come after it have theirs in the next."""
 
+ASIDE_INTERVAL_MS = 1000.0
+"""A node that has set itself aside waits for its disk alone."""
+
 LINGER_HEARTBEATS = 2
 """How long a node that is shutting down stays after it has handed over."""
 
 NO_LEADER = "CLUSTERDOWN no leader within the time of the request; the command was not applied"
 UNKNOWN = "UNKNOWN the command may have been applied or not: the leader was lost before it was known"
 SHUTTING_DOWN = "CLUSTERDOWN this node is shutting down; the command was not applied"
+SET_ASIDE = "CLUSTERDOWN this node sets itself aside: its log is not the cluster's; the command was not applied"
 TOO_MANY_CLIENTS = "ERR max number of clients reached"
 
 
@@ -121,6 +126,7 @@ class Node:
         self._must_grant_right = False
         self._sweep_due_ms = now_ms
         self._is_draining = False
+        self.is_aside = False
         self.peers = Peers(self, cluster_id)
         self.leading = Leading(self)
         self.disk = DiskState(self)
@@ -128,6 +134,7 @@ class Node:
         self.reads = Reads(self, applier.keyspace, Cursors(random.getrandbits(51)))
         self.joining = Joining(self, random.getrandbits(62))
         self.scrubbing = Scrubbing(self, random.getrandbits(48))
+        self.comparing = Comparing(self, random.getrandbits(62))
         self.session_commands = SessionCommands(self)
 
     def __repr__(self) -> str:
@@ -141,21 +148,29 @@ class Node:
         self.budget = COMMANDS_PER_TURN
         self.now_ms, self.wall_ms = now_ms, wall_ms
         for handler, arguments in events:
-            getattr(self, handler)(*arguments)
-        if self._next_turn:
-            later, self._next_turn = self._next_turn, []
-            for session in later:
-                self.enqueue(session)
-        self.raft.tick(now_ms)
-        self.joining.tick()
-        if now_ms >= self._sweep_due_ms:
-            self._sweep()
-        self._settle()
+            if not self.is_aside or handler == "on_set_aside":
+                getattr(self, handler)(*arguments)
+        if not self.is_aside:
+            self._do_what_is_due()
+        if not self.is_aside:
+            self._settle()
         outputs, self.outputs = self.outputs, Outputs()
         outputs.deadline_ms = min(
             self.raft.deadline_ms(), self.joining.deadline_ms(), self.leading.deadline_ms(), self._sweep_due_ms
         )
+        if self.is_aside:
+            outputs.deadline_ms = now_ms + ASIDE_INTERVAL_MS
         return outputs
+
+    def _do_what_is_due(self) -> None:
+        if self._next_turn:
+            later, self._next_turn = self._next_turn, []
+            for session in later:
+                self.enqueue(session)
+        self.raft.tick(self.now_ms)
+        self.joining.tick()
+        if self.now_ms >= self._sweep_due_ms:
+            self._sweep()
 
     def _settle(self) -> None:
         """Until nothing more follows from what is known: in a cluster of one, an answer can follow in the same turn."""
@@ -190,6 +205,7 @@ class Node:
         self.following.on_change()
         self.peers.on_change()
         self.disk.on_change()
+        self.comparing.void()
         if self.raft.leading:
             self._led_term = self.raft.term
             self.leading.propose_noop()
@@ -215,6 +231,8 @@ class Node:
         for after_seq in output.suspect_after:
             self.note("error", "a member reports damaged records: reading them again", {"after_seq": after_seq})
             self.scrubbing.suspect(after_seq)
+        for peer, seq in output.differences:
+            self.comparing.on_difference(peer, seq)
         self.outputs.notes += output.notes
         return bool(output.reads_ready or output.reads_void)
 
@@ -459,6 +477,7 @@ class Node:
         self.reads.expire()
         self.peers.links.expire()
         self.scrubbing.sweep()
+        self.comparing.sweep()
         self.retry_waiting()
         progress = (self.commands_received, self.applier.applied_seq)
         is_idle, self._progress_at_sweep = progress == self._progress_at_sweep, progress
@@ -550,6 +569,8 @@ class Node:
         self.peers.links.on_closed(link_id)
 
     def on_peer_message(self, peer: str, message: wire.PeerMessage) -> None:
+        if self.is_aside:
+            return  # it came together with what has set this node aside
         if isinstance(message, wire.Forward):
             self._follow_change()
             self.following.on_forward(peer, message)
@@ -561,6 +582,8 @@ class Node:
             self.joining.on_answer(peer, message)
         elif isinstance(message, wire.JoinTarget):
             self.joining.on_target(message)
+        elif isinstance(message, wire.ComparingMessage):
+            self.comparing.on_message(peer, message)
         else:
             if isinstance(message, m.Append) and message.catch_up_to:
                 self.catch_up.expect(message.catch_up_to, self.now_ms)
@@ -608,6 +631,34 @@ class Node:
 
     def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
         self.scrubbing.on_fetched(link_id, token, after_seq, records, why)
+
+    # Setting itself aside (comparing.py)
+
+    def set_aside(self, after_seq: int, reason: str) -> None:
+        """**S** From now on this node takes part in nothing. What is on its way to the disk stays in front of the cut;
+        what was to leave for other members does not leave; what clients have asked is not left open."""
+        self.note("error", "set aside: this log is not the cluster's", {"after_seq": after_seq, "reason": reason})
+        self.raft.set_aside()
+        self._follow_change()
+        self._take_raft_output()
+        for session in list(self.sessions.values()):
+            self._answer_for_good(session)
+        self.outputs.link_writes.clear()
+        self.outputs.disk.append(SetAsideLog(after_seq, reason))
+        self.is_aside = True
+
+    def _answer_for_good(self, session: Session) -> None:
+        for chunk in list(session.chunks):
+            self.answer_unknown(chunk)
+        while session.arrivals:
+            arrival = session.arrivals[0]
+            command = arrival.commands[arrival.position]
+            self.take(session, arrival, 1)
+            self.answer_now(session, command, CommandError(SET_ASIDE), arrival.deadline_ms)
+
+    def on_set_aside(self, after_seq: int) -> None:
+        self.note("warning", "records cut, kept in discarded/", {"after_seq": after_seq})
+        self.outputs.restart = True
 
     # Shutting down
 

@@ -69,6 +69,37 @@ class ForwardReplies:
 
 
 @dataclass(frozen=True, slots=True)
+class CompareQuestion:
+    """I lead `term`. Which checksums do the records of your log have that end at `seqs`?"""
+
+    nonce: int
+    term: int
+    seqs: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CompareAnswer:
+    """These, when your question came; None where no record ends. `voting`: I had the right to vote."""
+
+    nonce: int
+    checksums: list[int | None]
+    voting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StandAside:
+    """I lead `term`. Your log is mine up to `after_seq`, where both have `after_checksum`. At `seq` mine has `checksum`
+    and yours another one, and a majority of all members has my record where they part."""
+
+    term: int
+    after_seq: int
+    after_checksum: int
+    seq: int
+    checksum: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fetch:
     """I lack records: those after `after_seq`, where my log has `after_checksum`; some `bytes_max` bytes of them."""
 
@@ -89,7 +120,8 @@ class Fetched:
     leads: bool
 
 
-PeerMessage = m.Message | JoinQuestion | JoinAnswer | JoinTarget | Forward | ForwardReplies
+ComparingMessage = CompareQuestion | CompareAnswer | StandAside
+PeerMessage = m.Message | JoinQuestion | JoinAnswer | JoinTarget | Forward | ForwardReplies | ComparingMessage
 RecordsMessage = Fetch | Fetched
 
 # The position is the code on the wire: append only.
@@ -116,6 +148,9 @@ _TYPES: tuple[type[Any], ...] = (
     ForwardReplies,
     Fetch,
     Fetched,
+    CompareQuestion,
+    CompareAnswer,
+    StandAside,
 )
 _APPEND = 0
 _APPEND_FIELDS = 7
@@ -123,6 +158,9 @@ _CODES = {kind: code for code, kind in enumerate(_TYPES)}
 _FIELDS = {kind: [field.name for field in fields(kind)] for kind in _TYPES}
 _KINDS = {kind: [get_type_hints(kind)[name] for name in _FIELDS[kind]] for kind in _TYPES if kind is not m.Append}
 _SEQ_MAX = 2**63
+COMPARED_SEQS_MAX = 64
+"""Seqs in one CompareQuestion."""
+REASON_CHARS_MAX = 500
 
 
 def lane_of(message: PeerMessage | RecordsMessage) -> str:
@@ -161,6 +199,8 @@ def decode(body: bytes) -> PeerMessage | RecordsMessage:
         raise FrameError("a Forward with a malformed request")
     if isinstance(message, ForwardReplies) and not all(map(_is_outcome, message.outcomes)):
         raise FrameError("a ForwardReplies with a malformed outcome")
+    if isinstance(message, ComparingMessage) and not _is_in_range(message):
+        raise FrameError(f"a {kind.__name__} with a field out of range")
     return message
 
 
@@ -211,3 +251,18 @@ def _is_outcome(value: Any) -> bool:
         and all(map(_is_number, (value[0], value[1], value[3])))
         and type(value[2]) is bytes
     )
+
+
+def _is_in_range(message: ComparingMessage) -> bool:
+    if isinstance(message, CompareQuestion):
+        return 0 < len(message.seqs) <= COMPARED_SEQS_MAX and all(map(_is_number, message.seqs))
+    if isinstance(message, CompareAnswer):
+        return 0 < len(message.checksums) <= COMPARED_SEQS_MAX and all(
+            checksum is None or _is_checksum(checksum) for checksum in message.checksums
+        )
+    checksums = (message.after_checksum, message.checksum)
+    return len(message.reason) <= REASON_CHARS_MAX and all(map(_is_checksum, checksums))
+
+
+def _is_checksum(value: Any) -> bool:
+    return _is_number(value) and value < 2**32

@@ -74,6 +74,8 @@ class Output:
     """(member, reason): what came from there can not be trusted."""
     suspect_after: list[int] = field(default_factory=list)
     """Seqs after which a member found our records damaged: verify them on the disk."""
+    differences: list[tuple[str, int]] = field(default_factory=list)
+    """(member, seq): there this leader's log and the member's have a record of the same term, with other checksums."""
     notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
     """For the operator's log: (level, event, fields)."""
 
@@ -238,6 +240,8 @@ class Raft:
 
     @property
     def ballot_is_durable(self) -> bool:
+        """Until it is nothing that this node says leaves, so it would ask for votes in vain: with slow disks, for ever
+        in vain, since each new term needs another ballot."""
         return self._ballot_durable
 
     @property
@@ -258,6 +262,15 @@ class Raft:
         self.may_vote = True
         if len(self.members) == 1:
             self.become_follower(self.term, leader=None)  # and so a candidate at once: see Follower
+
+    def set_aside(self) -> None:
+        """This log is not the cluster's: what was not sent yet is not said, no read is ready, and the right to vote is
+        gone. What is to be written stays."""
+        self.may_vote = False
+        self._held.clear()
+        self._output.messages.clear()
+        self._output.reads_ready.clear()
+        self.become_follower(self.term, leader=None)
 
     def flush(self) -> None:
         """The end of a turn: send what is due."""

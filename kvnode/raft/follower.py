@@ -132,7 +132,11 @@ class Follower:
 
     def _on_heartbeat(self, sender: str, heartbeat: m.Heartbeat) -> None:
         raft = self.raft
-        raft.advance_commit(self._end_within(min(heartbeat.commit_seq, self.matched_seq)))
+        if self._has_other_checksum(heartbeat):
+            seq = heartbeat.commit_seq
+            self._tell_position(sender, seq, raft.index.term_at(seq))
+        else:
+            raft.advance_commit(self._end_within(min(heartbeat.commit_seq, self.matched_seq)))
         self._round_seen = max(self._round_seen, heartbeat.round)
         raft.emit(sender, m.HeartbeatReply(raft.term, heartbeat.round, raft.may_vote, raft.has_room))
         self._has_rejected = False
@@ -143,6 +147,11 @@ class Follower:
             self._tell_position(sender, raft.index.last_seq, raft.index.last_term)
         if self._asked_ms is not None and raft.now_ms - self._asked_ms > raft.options.heartbeat_ms:
             self._question_unsent = True  # the question or its answer was lost
+
+    def _has_other_checksum(self, heartbeat: m.Heartbeat) -> bool:
+        """Whether the logs match by (seq, term) where they must be equal, and are not: one of them is corrupt."""
+        index, seq = self.raft.index, heartbeat.commit_seq
+        return seq <= self.matched_seq and index.ends_at(seq) and index.checksum_at(seq) != heartbeat.checksum
 
     def _confirm_round(self, sender: str, round_number: int) -> None:
         """At once: never behind an append or an fsync."""
@@ -236,6 +245,8 @@ class Follower:
             return
         if not raft.may_vote:
             raft.become_follower(raft.term, leader=None)
+        elif not raft.ballot_is_durable:
+            self._deadline_ms = raft.election_deadline_ms()
         elif raft.is_disk_stalled and self._held_back < HOLD_BACKS_MAX:
             raft.hold_back(self._held_back + 1)
         else:

@@ -120,6 +120,14 @@ class LogIndex:
         row = bisect_right(self._ends, seq) - 1
         return self._ends[row] if row >= 0 else 0
 
+    def ends_between(self, after_seq: int, before_seq: int, count_max: int) -> list[int]:
+        """Ends of records in (after_seq, before_seq), both ends too: all, or `count_max` of them, evenly spread."""
+        first = self._row(after_seq) + 1
+        count = self._row(before_seq) - first
+        if count <= count_max:
+            return list(self._ends[first : first + count])
+        return [self._ends[first + count * k // (count_max + 1)] for k in range(1, count_max + 1)]
+
     def end_of_chunk(self, after_seq: int, bytes_max: int) -> int:
         """The end of a run of records after `after_seq`: at most `bytes_max` bytes, but at least one record."""
         row = self._row(after_seq) + 1

@@ -90,7 +90,7 @@ class Leader:
         self._questions: dict[str, tuple[int, int, int]] = {}  # member -> (question, commit seq on arrival, round)
         self._early_questions: dict[str, int] = {}
         self._transfer_to: str | None = None
-        self._transfer_sent = False
+        self._transfer_sent = self._transfer_needs_room = False
         self._transfer_deadline_ms = 0.0
         self._append: m.Append | None = None
 
@@ -172,17 +172,18 @@ class Leader:
         raft, index = self.raft, self.raft.index
         self._note_voting(progress, position.voting)
         seq = position.last_seq
+        is_here = seq <= index.last_seq and index.has(seq, position.last_term)
+        if is_here and index.checksum_at(seq) != position.last_checksum:
+            # **S** The checksum is evidence of corruption, never of agreement: nothing is cut because of it here.
+            progress.streaming = False
+            raft.output.differences.append((progress.peer, seq))
+            return
         waited_ms = raft.now_ms - progress.progress_ms
         if progress.streaming and progress.is_positioned and waited_ms < raft.options.election_timeout_ms:
             return  # what it lacks is on its way: an answer to an older question
-        if seq > index.last_seq or not index.has(seq, position.last_term):
+        if not is_here:
             end = index.end_at_or_before(seq, position.last_term)
             raft.emit(progress.peer, m.BackUp(raft.term, end, index.term_at(end)))
-            return
-        if index.checksum_at(seq) != position.last_checksum:
-            # The checksum is evidence of corruption, never of agreement.
-            progress.streaming = False
-            raft.note("error", "histories differ", member=progress.peer, seq=seq)
             return
         if (not progress.streaming or progress.match_seq == 0) and seq < index.last_seq > progress.catch_up_to:
             progress.catch_up_from, progress.catch_up_to = seq, index.last_seq
@@ -277,6 +278,7 @@ class Leader:
             return self._transfer_to
         self._transfer_to = max(able, key=lambda p: (p.has_room is not False, p.match_seq)).peer
         self._transfer_sent = False
+        self._transfer_needs_room = for_room
         self._transfer_deadline_ms = raft.now_ms + raft.options.election_timeout_max_ms
         return self._transfer_to
 
@@ -284,19 +286,23 @@ class Leader:
         raft = self.raft
         if self._transfer_to is None:
             return
-        if raft.now_ms >= self._transfer_deadline_ms:
+        successor = self.progress[self._transfer_to]
+        has_no_room = self._transfer_needs_room and not successor.has_room
+        if raft.now_ms >= self._transfer_deadline_ms or has_no_room:
             raft.note("warning", "handing over failed", member=self._transfer_to)
             self._transfer_to = None
-        elif not self._transfer_sent and self.progress[self._transfer_to].match_seq == raft.index.last_seq:
+        elif not self._transfer_sent and successor.match_seq == raft.index.last_seq:
             self._transfer_sent = True
             raft.emit(self._transfer_to, m.TimeoutNow(raft.term))
 
     def decisively_full(self) -> list[str]:
-        """The members without which there is no majority to hold a record, and whose disks are full."""
+        """The members, this one included, whose disks are full, if without them there is no majority to hold a record.
+        Who has not said yet is trusted to have room; who is silent holds nothing."""
         raft = self.raft
         oldest_ms = raft.now_ms - raft.options.election_timeout_max_ms
         counting = [p for p in self.progress.values() if p.voting and p.heard_ms >= oldest_ms]
-        full = [p.peer for p in counting if p.has_room is False]
+        full = [] if raft.has_room else [raft.id]
+        full += [p.peer for p in counting if p.has_room is False]
         return full if 1 + len(counting) - len(full) < raft.quorum else []
 
     # Sending
@@ -383,7 +389,8 @@ class Leader:
             progress.probe_after_ms = min(2 * progress.probe_after_ms, PROBE_BACKOFF_MAX_MS)
         commit_seq = min(raft.commit_seq, progress.match_seq)
         progress.commit_told = max(progress.commit_told, commit_seq)
-        raft.emit(progress.peer, m.Heartbeat(raft.term, commit_seq, self._round, probe))
+        checksum = raft.index.checksum_at(commit_seq)
+        raft.emit(progress.peer, m.Heartbeat(raft.term, commit_seq, self._round, probe, checksum))
 
     # Time and links
 

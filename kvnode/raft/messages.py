@@ -70,13 +70,15 @@ class VoteReply:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """I lead `term`. `commit_seq` is committed and within what you have acknowledged. Confirm `round` at once.
-    With `probe`, tell me your Position as well."""
+    """I lead `term`. `commit_seq` is committed and within what you have acknowledged; a record of my log ends there,
+    with `checksum`. Confirm `round` at once. With `probe`, tell me your Position as well. Tell me the one at
+    `commit_seq` if our logs match there and your checksum is another."""
 
     term: int
     commit_seq: int
     round: int
     probe: bool
+    checksum: int
 
 
 @dataclass(frozen=True, slots=True)

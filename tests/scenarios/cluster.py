@@ -44,6 +44,8 @@ class Disk:
     """Known committed on start besides what the records say."""
     queue: list[SaveBallot | Cut | Record] = field(default_factory=list)
     is_held: bool = False
+    room: int | None = None
+    """How many records can still be written, if not all."""
 
     def __str__(self) -> str:
         queued = f" queued {', '.join(map(spell_deed, self.queue))}" if self.queue else ""
@@ -56,8 +58,20 @@ class Disk:
         """Whether the record that ends at `seq` survives a crash now and after each queued deed."""
         return self.has(seq) and not any(isinstance(deed, Cut) and deed.after_seq < seq for deed in self.queue)
 
+    def next_deed(self) -> int | None:
+        """Where in the queue it stands: what has no room is overtaken, and cut where it waits."""
+        first = next((i for i, deed in enumerate(self.queue) if self.room != 0 or not isinstance(deed, Record)), None)
+        deed = None if first is None else self.queue[first]
+        if first and isinstance(deed, Cut):
+            kept = [each for each in self.queue[:first] if isinstance(each, Record) and each.last_seq <= deed.after_seq]
+            self.queue[:first] = kept
+            first = len(kept)
+        return first
+
     def do_next(self) -> SaveBallot | Cut | Record:
-        deed = self.queue.pop(0)
+        deed = self.queue.pop(self.next_deed() or 0)
+        if isinstance(deed, Record) and self.room:
+            self.room -= 1
         if isinstance(deed, SaveBallot):
             self.ballot = (deed.term, deed.vote)
         elif isinstance(deed, Cut):
@@ -160,6 +174,7 @@ class Cluster:
         member.is_running = False
         member.disk.queue.clear()
         member.disk.is_held = False
+        member.disk.room = None
         self.network = [letter for letter in self.network if letter.to != member_id]
         self.promises.on_reads_void(member_id)
         for other in self.members.values():
@@ -187,7 +202,7 @@ class Cluster:
         self._end_turn(member)
         self.trace[told:told] = self._spell_change(member, before)
         self.promises.check(member, self.members.values())
-        if not member.disk.is_held and member.disk.queue:
+        if not member.disk.is_held and member.disk.next_deed() is not None:
             self.finish_deed(member_id)
 
     def _end_turn(self, member: Member) -> None:
@@ -203,6 +218,11 @@ class Cluster:
         raft, index = member.raft, member.raft.index
         first = index.last_seq + 1
         return Record(first, first + entries - 1, raft.term, index.last_checksum, raft.commit_seq)
+
+    def set_room(self, member_id: str, records: int | None) -> None:
+        """Room for so many records, or for all; the core is told as soon as it changes."""
+        self.members[member_id].disk.room = records
+        self.event(member_id, lambda raft: setattr(raft, "has_room", records is None))
 
     def finish_deed(self, member_id: str, *, unseen: bool = False) -> None:
         """The next deed of the disk is done. `unseen`: its completion will never be told."""
@@ -240,6 +260,8 @@ class Cluster:
         for ticket, seq in output.reads_ready:
             self.promises.on_reads_ready(member.id, ticket, seq)
             self.say(f"{member.id} may answer reads up to {ticket} at seq {seq}")
+        for peer, seq in output.differences:
+            self.say(f"{member.id} has another checksum than {peer} at seq {seq}")
         for after_seq in output.suspect_after:
             self.say(f"{member.id} suspects its records after seq {after_seq}")
         for peer, reason in output.drop_links:

@@ -10,7 +10,8 @@ nothing followed. `#` begins a comment.
     start A B C                    or `start all`; a restart too. Links between all that run
     script plays B C               they do not run: what is sent to them is shown, what they send is written by hand;
     script plays B C, who elect A  so A leads, as one that they have just voted for
-    A -> B  Kind field …           a message from nowhere arrives at B (fields as printed; see spelling.py)
+    A -> B  Kind field …           a message from nowhere arrives at B (fields as printed; see spelling.py); a Heartbeat
+                                   has B's checksum unless another is written, a Position that of the record it names
 
     settle                         deliver all messages and what follows from them
     deliver [A -> B] [Kind] [2]    deliver what is on its way now (the first two), and not what follows from it;
@@ -21,6 +22,8 @@ nothing followed. `#` begins a comment.
 
     disk A holds                   its deeds wait;  `disk A does 2 [unseen]`: so many are done (and never told);
     disk A goes on                 does all that waits, and goes on by itself
+    disk A is full [but for 1]     no record (but one) can be written, all else can;  `disk A has room` again
+    disk A stalls                  it holds, and has done so for longer than an election timeout, until it goes on
     crash A | wipe A               loses what its disk has not done | and then its disk;  `tear A 4`: cuts its disk
     grant A                        it receives the right to vote, having forsworn the terms up to its own
 
@@ -31,7 +34,8 @@ nothing followed. `#` begins a comment.
     wait 300ms | run 300ms         time passes and nobody looks at it | and everything due happens, quietly
     propose A 3                    its next record, of three entries (1)
     read A 2                       it reads twice in one turn (1)
-    transfer A                     it hands over leadership
+    transfer A [for room]          it hands over leadership (to one with room, `for speed`: with a faster disk)
+    resign A                       it steps down
     show A B | show all            role, term, log; what stands before `|` is committed
     quietly COMMAND                messages and deeds of disks are not shown
 
@@ -42,9 +46,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from kvnode.raft import Options
+from kvnode.raft.messages import Heartbeat
 from tests.scenarios.cluster import Cluster, Letter
 from tests.scenarios.spelling import Record, read
 
@@ -138,10 +144,18 @@ class Stage:
         disk = self.cluster.members[name].disk
         if words[1] == "holds":
             disk.is_held = True
+        elif words[1] == "stalls":
+            disk.is_held = True
+            self.cluster.members[name].raft.is_disk_stalled = True
+        elif words[1:3] == ["is", "full"]:
+            self.cluster.set_room(name, int(words[-1]) if len(words) > 3 else 0)
+        elif words[1:] == ["has", "room"]:
+            self.cluster.set_room(name, None)
         elif words[1] == "does":
             for _ in range(int(words[2])):
                 self.cluster.finish_deed(name, unseen=words[3:] == ["unseen"])
         elif words[1:] == ["goes", "on"]:
+            self.cluster.members[name].raft.is_disk_stalled = False
             while disk.queue:
                 self.cluster.finish_deed(name)
             disk.is_held = False
@@ -218,6 +232,10 @@ class Stage:
     def _receive(self, sender: str, rest: str) -> None:
         _, receiver, text = rest.split(maxsplit=2)
         message = read(text, self.cluster.promises.checksums)
+        if isinstance(message, Heartbeat) and not message.checksum:
+            index = self.cluster.members[receiver].raft.index
+            is_there = index.ends_at(message.commit_seq)
+            message = replace(message, checksum=index.checksum_at(message.commit_seq) if is_there else 0)
         self.cluster.event(receiver, lambda raft: raft.step(sender, message, self.cluster.now_ms))
 
     def _pick(self, words: list[str]) -> list[Letter]:
@@ -344,7 +362,11 @@ class Stage:
 
     def transfer(self, words: list[str]) -> None:
         cluster, name = self.cluster, words[0]
-        cluster.event(name, lambda raft: cluster.say(f"{name} hands over to {raft.transfer() or 'nobody'}"))
+        why = {f"for_{words[2]}": True} if len(words) > 1 else {}
+        cluster.event(name, lambda raft: cluster.say(f"{name} hands over to {raft.transfer(**why) or 'nobody'}"))
+
+    def resign(self, words: list[str]) -> None:
+        self.cluster.event(words[0], lambda raft: raft.step_down())
 
     def show(self, words: list[str]) -> None:
         for name in self._all(words):

@@ -67,6 +67,7 @@ PLACES_OF = {
     kind: {word: pair for word, pair in PLACES.items() if set(pair) <= {field.name for field in fields(kind)}}
     for kind in KINDS.values()
 }
+UNSPOKEN = {"last_checksum", "checksum"}
 UNSPOKEN_WHEN_TRUE = {"voting", "has_room"}
 
 
@@ -90,7 +91,7 @@ def spell(message: m.Message, records: Iterable[m.RecordLike] = ()) -> str:
                 words.append(field.name if value else f"not-{field.name}")
             elif field.name == "granted":
                 words.append("refused")
-        elif field.name == "last_checksum" or value is None or (value == 0 and field.name in ("round", "catch_up_to")):
+        elif field.name in UNSPOKEN or value is None or (value == 0 and field.name in ("round", "catch_up_to")):
             continue
         else:
             words.append(f"{names.get(field.name, field.name)}={value}")
@@ -120,7 +121,7 @@ def read(text: str, checksum_at: dict[tuple[int, int], int]) -> m.Message:
         elif name == "damage":
             values[name] = value
         else:
-            values[SHORT.get(name, name)] = int(value)
+            values[name if name in values else SHORT.get(name, name)] = int(value)
     if kind is m.Append:
         prev = (values["prev_seq"], values["prev_term"])
         records = tuple(read_records(inside.rstrip("]").split(), checksum_at.get(prev, 0)))  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from random import Random
@@ -73,8 +74,11 @@ class MemoryLog:
     def cut(self, after_seq: int) -> None:
         while self.last_seq > after_seq:
             self.records.pop()
-        # What is to be cut may never have been written: see `Host.stuck`.
-        assert self.last_seq <= after_seq, f"no record ends at {after_seq}"
+        assert self.last_seq == after_seq, f"no record ends at {after_seq}"
+
+    def set_aside(self, after_seq: int, reason: str) -> None:
+        self.identity = replace(self.identity, may_vote=False, set_aside=reason)
+        self.cut(after_seq)
 
     def save_ballot(self, term: int, vote: str | None) -> None:
         assert term > self.term or (term == self.term and self.vote in (None, vote)), "a ballot that takes one back"
@@ -345,6 +349,7 @@ class Host:
                 self.reserve -= len(deed.records)
             elif isinstance(deed, CutLog):
                 self.stuck = deque(_without_suffix(self.stuck, deed.after_seq))
+                deed = CutWhatIsWritten(deed.after_seq)
             self.deeds.append(deed)
         if self.stuck and not self.was_full:
             self.was_full = True
@@ -373,6 +378,12 @@ class Host:
 class SayRoom:
     def perform(self, log: object) -> Event:
         return "on_disk_room", ()
+
+
+class CutWhatIsWritten(CutLog):
+    def perform(self, log: Any) -> Event:
+        log.cut(min(self.after_seq, log.last_seq))
+        return "on_cut", (self.after_seq,)
 
 
 def _without_suffix(deeds: Iterable[AppendRecords], after_seq: int) -> Iterable[AppendRecords]:

@@ -243,7 +243,7 @@ def test_a_follower_does_not_forward_while_the_leader_can_not_answer() -> None:
 def test_requests_of_a_turn_in_which_the_leader_changes_go_to_the_new_one() -> None:
     cluster = led_by("A")
     client = cluster.client("B").send("INCR n")
-    cluster.inject("C", "B", m.Heartbeat(2, 0, 0, False))
+    cluster.inject("C", "B", m.Heartbeat(2, 0, 0, False, 0))
     cluster.elect("C")
     cluster.run(200)
     assert client.take() == [1]

@@ -28,10 +28,21 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+CHECKSUMS = st.integers(0, 2**32 - 1)
+LISTS = {
+    wire.Forward: st.lists(REQUESTS, max_size=3),
+    wire.ForwardReplies: st.lists(OUTCOMES, max_size=3),
+    wire.CompareQuestion: st.lists(NUMBERS, min_size=1, max_size=64),
+    wire.CompareAnswer: st.lists(st.none() | CHECKSUMS, min_size=1, max_size=64),
+}
+
+
 def message_of(kind: type[Any]) -> st.SearchStrategy[Any]:
     hints = get_type_hints(kind)
-    lists = st.lists(REQUESTS if kind is wire.Forward else OUTCOMES, max_size=3)
-    return st.builds(kind, **{field.name: VALUES.get(hints[field.name], lists) for field in fields(kind)})
+    values = {field.name: VALUES.get(hints[field.name], LISTS.get(kind)) for field in fields(kind)}
+    if kind is wire.StandAside:
+        values |= dict.fromkeys(("after_checksum", "checksum"), CHECKSUMS)
+    return st.builds(kind, **values)
 
 
 def body(message: Any) -> bytes:
@@ -71,7 +82,9 @@ def test_a_field_of_a_wrong_type_or_out_of_range_is_refused(kind: type[Any], dat
 def _fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return type(value) is int and 0 <= value < 2**63
-    return type(value) is hint if hint in (bool, bytes, str) else value == []
+    if hint in (bool, bytes, str):
+        return type(value) is hint
+    return value == [] or (value == [1] and hint != list[list[Any]])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -86,6 +99,22 @@ def test_a_missing_field_is_refused(kind: type[Any], data: st.DataObject) -> Non
 def test_an_unknown_kind_is_refused(code: Any) -> None:
     with pytest.raises(FrameError, match="unknown type"):
         wire.decode(msgpack.packb([code, 1, 2, 3]))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *([wire.CompareQuestion, 1, 2, seqs] for seqs in ([], [-1], [None], [True], ["1"], [1.0], [2**63], [1] * 65)),
+        *([wire.CompareAnswer, 1, sums, True] for sums in ([], [-1], [False], ["1"], [1.0], [2**32], [None] * 65)),
+        [wire.StandAside, 1, 2, 2**32, 3, 0, ""],
+        [wire.StandAside, 1, 2, 0, 3, 2**32, ""],
+        [wire.StandAside, 1, 2, 0, 3, 0, "x" * 501],
+    ],
+)
+def test_what_members_say_of_checksums_is_bounded(bad: list[Any]) -> None:
+    kind, *values = bad
+    with pytest.raises(FrameError, match=kind.__name__):
+        wire.decode(msgpack.packb([wire._TYPES.index(kind), *values]))
 
 
 GOOD_REQUEST = [1, 2, False, 0, 4000, [[b"GET", b"k"]]]

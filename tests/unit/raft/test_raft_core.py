@@ -102,7 +102,7 @@ def test_a_sign_of_life_draws_a_new_timeout_too() -> None:
     raft = make(term=1)
     deadlines = set()
     for now_ms in range(50):
-        raft.step("B", m.Heartbeat(1, 0, 1, False), now_ms)
+        raft.step("B", m.Heartbeat(1, 0, 1, False, 0), now_ms)
         deadlines.add(raft.deadline_ms() - now_ms)
     assert len(deadlines) > 40
 
@@ -112,7 +112,7 @@ def test_tickets_of_two_lives_are_apart() -> None:
     tickets = set()
     for seed in range(20):
         raft = make(term=1, seed=seed)
-        raft.step("B", m.Heartbeat(1, 0, 1, False), 0)
+        raft.step("B", m.Heartbeat(1, 0, 1, False, 0), 0)
         ticket = raft.read()
         assert ticket is not None
         tickets.add(ticket >> 20)
