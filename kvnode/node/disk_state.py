@@ -4,16 +4,18 @@
     on_room     all that waited is written, and the reserve for ballots is back
 
 A node without room votes, confirms reads and answers them, and acknowledges nothing. A leader without room hands over
-to a member that says it has room. While there is none it leads for reads alone, and so does a leader whose members lack
-the room for a majority: writes are refused, and reads are made at the commit seq, as at a follower, so that none of
-them waits for a record that can not be written. Nothing of this needs anybody to end it.
+to a member that says it has room. While none can take it, or no majority has room, a leader leads for reads alone:
+writes are refused, and reads are made at the commit seq, as at a follower, so that none of them waits for a record that
+can not be written. (A successor without a majority could not even commit its no-op, and so confirm no read.) Nothing
+of this needs anybody to end it.
 
 **S** What is refused is in no record: the open batch is taken back first. A record that was proposed keeps its (seq,
 term), and its commands are answered when it is committed, or -UNKNOWN at their deadline.
 
 The disk is stalled when it has had something to append for an election timeout and has finished nothing. A leader
-hands over to a member whose disk has what this one's has not. Where there is none it goes on: nobody is known to be
-better off, and in a cluster of slow disks somebody has to lead. Its heartbeats do not wait for the disk.
+hands over, or steps down if that fails, when the others have committed what its disk has not: they do not need it. As
+long as they have not it goes on, since its vote and its disk are needed: in a cluster of slow disks somebody has to
+lead. Its heartbeats do not wait for the disk.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ class DiskState:
         self._at_work_since_ms: float | None = None
         self._leads_since_ms = node.now_ms
         self._refusal: str | None = None
-        self._is_making_way = False
+        self._successor: str | None = None
         self._pause_until_ms = -inf
 
     def __repr__(self) -> str:
@@ -99,7 +101,7 @@ class DiskState:
         """Another term or leader."""
         self._leads_since_ms = self.node.now_ms
         self._refusal = None
-        self._is_making_way = False
+        self._successor = None
         self._pause_until_ms = -inf
 
     def check(self) -> None:
@@ -113,15 +115,18 @@ class DiskState:
         leader = raft.leading
         if leader is None or leader.is_handing_over:
             return
-        has_failed, self._is_making_way = self._is_making_way, False
-        if has_failed:
+        failed, self._successor = self._successor, None
+        if failed and leader.progress[failed].has_room:
             self._pause_until_ms = now_ms + HAND_OVER_PAUSE_MS
-        if not raft.has_room:
+        full = leader.decisively_full()
+        if full:
+            self._refuse(_disks_are_full(full, has_others=bool(raft.peers)))
+        elif not raft.has_room:
             self._lead_without_room(leader)
-            return
-        self._refuse(_not_enough_room(leader.decisively_full()))
-        if raft.is_disk_stalled and leader.has_committed:
-            self._lead_with_a_stalled_disk(has_failed=has_failed)
+        else:
+            self._refuse(None)
+            if raft.is_disk_stalled and leader.has_committed:
+                self._lead_with_a_stalled_disk(has_failed=failed is not None)
 
     def _lead_without_room(self, leader: Leader) -> None:
         raft, now_ms = self.raft, self.node.now_ms
@@ -130,11 +135,11 @@ class DiskState:
         is_new = now_ms - self._leads_since_ms < raft.options.election_timeout_ms
         if is_new and any(p.has_room is None and p.peer in raft.links for p in leader.progress.values()):
             return  # it will say in a moment
-        self._refuse(_no_room_here(raft.id, has_others=bool(raft.peers)))
+        self._refuse(_not_applied(f"the disk of node {raft.id} is full and no member with room can lead"))
 
     def _lead_with_a_stalled_disk(self, *, has_failed: bool) -> None:
         because = "the disk is slow: it has not finished an append for longer than the election timeout"
-        if has_failed:  # others have what this disk has not, so they can do without this leader
+        if has_failed:
             self.node.note("warning", "stepping down", {"because": because, "ms": round(self.stalled_ms)})
             self.raft.step_down()
         else:
@@ -144,7 +149,7 @@ class DiskState:
         if successor is None:
             return False
         self.node.note("warning", "handing over leadership", {"to": successor, **fields})
-        self._is_making_way = True
+        self._successor = successor
         self.node.leading.take_back()  # the successor can have these at once
         return True
 
@@ -157,16 +162,12 @@ class DiskState:
             self.node.note("info", "writes are taken again", {})
 
 
-def _no_room_here(node_id: str, *, has_others: bool) -> str:
-    others = " and no member with room can lead" if has_others else ""
-    return f"MISCONF Errors writing to the log: the disk of node {node_id} is full{others}; the command was not applied"
+def _disks_are_full(full: list[str], *, has_others: bool) -> str:
+    is_one = len(full) == 1
+    disks = f"the disk of node {full[0]} is full" if is_one else f"the disks of nodes {', '.join(full)} are full"
+    without = f", and without {'it' if is_one else 'them'} there is no majority" if has_others else ""
+    return _not_applied(disks + without)
 
 
-def _not_enough_room(full: list[str]) -> str | None:
-    if not full:
-        return None
-    disks = f"disk of node {full[0]} is" if len(full) == 1 else f"disks of nodes {', '.join(full)} are"
-    return (
-        f"MISCONF Errors writing to the log: the {disks} full, so that no majority can hold it; "
-        "the command was not applied"
-    )
+def _not_applied(reason: str) -> str:
+    return f"MISCONF Errors writing to the log: {reason}; the command was not applied"

@@ -24,6 +24,7 @@ class Candidate:
         self._granted: set[str] = set()
         self._pre_vote = not real
         self._deadline_ms = raft.election_deadline_ms()
+        self._campaigned_ms = raft.now_ms
         if real:
             self._campaign()
         else:
@@ -39,6 +40,7 @@ class Candidate:
         self._pre_vote = False
         self._granted.clear()
         self._deadline_ms = self.raft.election_deadline_ms()
+        self._campaigned_ms = self.raft.now_ms
         # The candidate's own vote counts when it is durable: see on_ballot_saved.
         self.raft.set_ballot(self.raft.term + 1, self.raft.id)
         index = self.raft.index
@@ -68,6 +70,9 @@ class Candidate:
 
     def on_ballot_saved(self) -> None:
         if not self._pre_vote:
+            # The requests leave now, and voters have to write a ballot as well: their disks may be as slow as this one.
+            took_ms = self.raft.now_ms - self._campaigned_ms
+            self._deadline_ms = self.raft.election_deadline_ms() + took_ms
             self._granted.add(self.raft.id)
             self._maybe_win()
 
@@ -83,8 +88,12 @@ class Candidate:
         return self._deadline_ms
 
     def tick(self) -> None:
-        if self.raft.now_ms >= self._deadline_ms:
+        if self.raft.now_ms < self._deadline_ms:
+            return
+        if self.raft.ballot_is_durable:
             self.raft.become_candidate()
+        else:
+            self._deadline_ms = self.raft.election_deadline_ms()
 
     def read(self) -> int | None:
         return None

@@ -229,8 +229,8 @@ class Raft:
 
     def transfer(self, *, for_room: bool = False, for_speed: bool = False) -> str | None:
         """Hand leadership to the member that is furthest, one with room if there is one; its id, or None where there is
-        none to take it. `for_room`: only to one that says it has room. `for_speed`: only to one whose disk already has
-        what this one's has not."""
+        none to take it. `for_room`: only to one that says it has room. `for_speed`: only when the others have committed
+        what this node's disk has not, so that they can do without it, for ballots too."""
         return self.leading.transfer(for_room=for_room, for_speed=for_speed) if self.leading else None
 
     def step_down(self) -> None:

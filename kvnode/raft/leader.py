@@ -265,6 +265,8 @@ class Leader:
 
     def transfer(self, *, for_room: bool, for_speed: bool) -> str | None:
         raft = self.raft
+        if for_speed and raft.commit_seq <= raft.durable_seq:
+            return self._transfer_to
         able = [
             p
             for p in self.progress.values()
@@ -272,7 +274,7 @@ class Leader:
             and p.streaming
             and p.peer in raft.links
             and (p.has_room or not for_room)
-            and (p.match_seq > raft.durable_seq or not for_speed)
+            and (p.match_seq >= raft.commit_seq or not for_speed)
         ]
         if not able or self._transfer_to:
             return self._transfer_to

@@ -1,5 +1,5 @@
-"""Random schedules: messages late, lost, twice and in any order, slow disks, crashes, broken links. Nothing promised is
-ever broken (promises.py), and when all is well again the members come to agree.
+"""Random schedules: messages late, lost, twice and in any order, slow and full disks, crashes, broken links. Nothing
+promised is ever broken (promises.py), and when all is well again the members come to agree.
 
 A failure names its seed and shows the last events; KVNODE_SCHEDULES=n runs n seeds.
 """
@@ -39,6 +39,8 @@ class Schedule:
             (self.duplicate, 3),
             (self.hold_disk, 2),
             (self.release_disk, 2),
+            (self.fill_disk, 1),
+            (self.free_disk, 1.5),
             (self.start, 3),
             (self.crash, 1),
             (self.cut_link, 1),
@@ -46,6 +48,7 @@ class Schedule:
             (self.part, 1.5),
             (self.unite, 1),
             (self.transfer, 0.5),
+            (self.step_down, 0.1),
         ]
 
     def run(self) -> None:
@@ -61,7 +64,9 @@ class Schedule:
         self.unite()
         for member in cluster.members.values():
             self._release(member)
-            if not member.is_running:
+            if member.is_running:
+                cluster.set_room(member.id, None)
+            else:
                 cluster.start(member.id)
         for one in cluster.members:
             for other in cluster.members:
@@ -126,15 +131,31 @@ class Schedule:
             self.cluster.promises.on_read(member.id, ticket)
 
     def transfer(self) -> None:
+        why = self.random.choice([{}, {}, {"for_room": True}, {"for_speed": True}])
         for member in self._running():
-            self.cluster.event(member.id, lambda raft: raft.transfer())
+            self.cluster.event(member.id, lambda raft: raft.transfer(**why))
+
+    def step_down(self) -> None:
+        for member in self._running():
+            if member.raft.leading:
+                self.cluster.event(member.id, Raft.step_down)
 
     def hold_disk(self) -> None:
         if running := self._running():
-            self.random.choice(running).disk.is_held = True
+            member = self.random.choice(running)
+            member.disk.is_held = True
+            member.raft.is_disk_stalled = self.random.random() < 0.5
+
+    def fill_disk(self) -> None:
+        if running := self._running():
+            self.cluster.set_room(self.random.choice(running).id, self.random.choice([0, 0, 1, 3]))
+
+    def free_disk(self) -> None:
+        if running := self._running():
+            self.cluster.set_room(self.random.choice(running).id, None)
 
     def finish_deed(self) -> None:
-        waiting = [member for member in self._running() if member.disk.queue]
+        waiting = [member for member in self._running() if member.disk.next_deed() is not None]
         if waiting:
             self.cluster.finish_deed(self.random.choice(waiting).id)
 
@@ -143,15 +164,16 @@ class Schedule:
             self._release(self.random.choice(running))
 
     def _release(self, member: Member) -> None:
-        while member.disk.queue:
+        while member.disk.next_deed() is not None:
             self.cluster.finish_deed(member.id)
-        member.disk.is_held = False
+        member.disk.is_held = member.raft.is_disk_stalled = False
 
     def crash(self) -> None:
         if running := self._running():
             member = self.random.choice(running)
             for _ in range(self.random.randrange(len(member.disk.queue) + 1)):
-                self.cluster.finish_deed(member.id, unseen=True)
+                if member.disk.next_deed() is not None:
+                    self.cluster.finish_deed(member.id, unseen=True)
             self.cluster.crash(member.id)
 
     def start(self) -> None:
