@@ -3,14 +3,15 @@
     offset 0      ["kvnode ballot", 1, term, vote]    vote: a member id, or nil
     offset 4096   the same again, in another block of the disk
 
-One bad copy is mended from the other. With both bad it is not known whom this node voted for: damage.
+One bad copy is mended from the other. With both bad it is not known whom this node voted for: it gives up the right
+to vote.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvnode.log.notes import decode_note, encode_note
+from kvnode.log.notes import NewerNote, decode_note, encode_note
 from kvnode.log.record import BadRecord
 
 KIND = "kvnode ballot"
@@ -38,6 +39,8 @@ def decode_ballot(data: bytes) -> tuple[Ballot, bool]:
     for copy in (data[:COPY_OFFSET], data[COPY_OFFSET:]):
         try:
             copies.append(_decode_copy(copy))
+        except NewerNote:
+            raise
         except BadRecord as bad:
             reason = bad.reason
     if not copies:

@@ -16,8 +16,9 @@ class Hole:
     """A place where records are missing, bad or of another history, with good records after it.
 
     `before` is the end of the last good record before it, Mark() at the log's beginning. The first good record after
-    it begins at `next_seq`, continues a record with `next_prev_checksum`, and has `next_term`. `path` and `offset`
-    are where the hole begins, in bytes. It may hold no entry at all: where a segment's header alone is bad.
+    it begins at `next_seq` and continues a record with `next_prev_checksum`, whose term is not above `next_term`; or
+    there is no record, but the header of a segment says so. `path` and `offset` are where the hole begins, in bytes.
+    It may hold no entry at all: where a segment's header alone is bad, or bad bytes stand between good records.
     """
 
     before: Mark

@@ -12,10 +12,9 @@ LogError
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from kvnode.log.damage import Hole
+from kvnode.log.damage import Hole, entries
 
 ADVICE = (
     "Nothing was changed. If the other members are in good order, move this directory away and start the node again: "
@@ -69,6 +68,7 @@ class DamageError(LogError):
         first_seq: int | None = None,
         last_seq: int | None = None,
         holes: tuple[Hole, ...] = (),
+        advice: str = ADVICE,
     ) -> None:
         self.holes = holes
         self.path = path
@@ -77,12 +77,5 @@ class DamageError(LogError):
         self.first_seq = first_seq
         self.last_seq = last_seq
         place = f"{path}" if offset is None else f"{path} at offset {offset}"
-        super().__init__(f"Damage in {place}{_entries(first_seq, last_seq)}: {reason}. {ADVICE}")
-
-
-def _entries(first_seq: int | None, last_seq: int | None) -> str:
-    if first_seq is None:
-        return ""
-    if last_seq is None:
-        return f" (entries from seq {first_seq} on)"
-    return f" (entries {first_seq} to {last_seq})"
+        what = "" if first_seq is None else f" ({entries(first_seq, last_seq)})"
+        super().__init__(f"Damage in {place}{what}: {reason}. {advice}")

@@ -17,6 +17,10 @@ NOTE_BYTES_MAX = 64 * 1024
 VERSION = 1
 
 
+class NewerNote(BadRecord):
+    """Not bad: a later version of this program wrote it."""
+
+
 def encode_note(kind: str, fields: list[Any]) -> bytes:
     """A framed note."""
     return frame(msgpack.packb([kind, VERSION, *fields]))[0]
@@ -32,7 +36,7 @@ def decode_note(data: bytes, kind: str, types: tuple[type, ...]) -> list[Any]:
     if type(array) is not list or array[:1] != [kind]:
         raise BadRecord(f"it is not a {kind}")
     if array[1:2] != [VERSION]:
-        raise BadRecord(f"its format version is {array[1:2]}, this program knows {VERSION}")
+        raise NewerNote(f"its format version is {array[1:2]}, this program knows {VERSION}")
     fields: list[Any] = array[2:]
     if len(fields) < len(types) or any(type(f) is not t is not object for f, t in zip(fields, types, strict=False)):
         raise BadRecord(f"a field of the {kind} is missing or has the wrong type")

@@ -1,55 +1,86 @@
-"""Opening a data directory: check whose it is, take the lock, read and verify everything, mend what a crash left.
+"""Opening a data directory: check whose it is, take the lock, read and verify everything, mend what can be mended.
 
-Nothing is written before it is certain that the directory is this node's and undamaged; a new directory is made so
-that `identity` comes last, and is thus new again when a crash interrupts that.
+Nothing is written before it is certain that the directory is this node's; a new directory is made so that `identity`
+comes last, and is thus new again when a crash interrupts that.
 
 Order: identity compared; lock; everything fsynced and dropped from the page cache (a failed fsync may have left pages
 that look written and are not); identity, ballot and mark read; segments read and verified record by record. Then
 
-    a bad record above the mark        a torn write: it and all that follows is moved to discarded/ and reported
-    a bad record at or below the mark  damage: DamageError, nothing changed
-    a record that verifies but does    damage, wherever it is: no crash leaves that behind
-    not continue the one before it,
-    a missing segment, a gap
-    one bad copy of the ballot         mended from the other
-    anything under a temporary name    removed
+    torn          the first bad record is above the mark, where a crash may have left it: it and all that follows is
+                  moved to discarded/ and reported
+    holes         bad, missing or misplaced records with good ones after them: DamageError, nothing changed. Its
+                  `holes` are closed with what other members have (damaged.py), and then the directory is opened again
+    a leader is   bad or missing records at or below the mark with nothing good after them, no segment, a bad mark or
+    needed        one of another log, a bad ballot or one older than the log, a bad identity: the node is set aside,
+                  mended so that it can be opened, and may vote again when a leader has brought it up to date
+    refused       DamageError or another LogError, nothing changed
+
+One bad copy of the ballot is mended from the other; anything under a temporary name is removed. A cluster of one member
+has nobody to heal it: there a bad ballot is made anew (nobody else can have had its vote), all other damage refused.
+
+**S** Holes are raised before anything is mended, and closing one changes nothing but the hole: so an interrupted start
+finds the same damage, or less. All mending begins with taking the right to vote away, and what says that something is
+missing (the mark) is lowered before anything is cut: so it either happens again or is done, and no start in between
+lets the node vote.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from kvnode.invariant import invariant
 from kvnode.log import ballot as ballots
 from kvnode.log import identity as identities
 from kvnode.log import mark as marks
-from kvnode.log import reserve as reserves
-from kvnode.log.ballot import Ballot, decode_ballot, encode_ballot
-from kvnode.log.discard import DISCARDED, Cut, copy_end, move_segments
-from kvnode.log.errors import DamageError, ForeignLogError, LockedError, LogError
-from kvnode.log.files import REAL, Files, make_directories, read_file, replace_durably
-from kvnode.log.identity import Identity, decode_identity, encode_identity, refuse_foreign
-from kvnode.log.mark import Mark, decode_mark, encode_mark
-from kvnode.log.notes import NOTE_BYTES_MAX
+from kvnode.log.ballot import Ballot, encode_ballot
+from kvnode.log.damage import FAILURE, Finding, Hole
+from kvnode.log.directory import (
+    identify,
+    lock,
+    owners,
+    read_ballot,
+    read_mark,
+    refuse_strange_kinds,
+    remove_temporary,
+    segment_paths,
+    settle,
+)
+from kvnode.log.discard import Cut, discarded
+from kvnode.log.errors import DamageError, LogError
+from kvnode.log.files import REAL, Files, make_directories, replace_durably
+from kvnode.log.identity import Identity, encode_identity, refuse_foreign
+from kvnode.log.mark import Mark, encode_mark
+from kvnode.log.mend import cut_off, save_mark, take_right_away
 from kvnode.log.record import BadRecord, Record, SegmentHeader, encode_header
-from kvnode.log.scan import Scan, Torn
-from kvnode.log.segment import first_seq_of, read_header, segment_name
+from kvnode.log.scan import Bad, Scan
+from kvnode.log.segment import Segment, segment_name
+from kvnode.log.survey import ALL_MISSING, MARK_IS_WRONG, describe_tail, survey, why_ballot_is_old
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
-LOCK = "lock"
-_OURS = {identities.NAME, ballots.NAME, marks.NAME, reserves.NAME, LOCK, DISCARDED}
+HEALING = (
+    "Nothing was changed. A started node is set aside until the other members have given it these entries; `kvnode "
+    "repair` fetches them while it is stopped."
+)
+ALONE = (
+    "Nothing was changed. The cluster has no other member that could have what is missing: restore the directory from "
+    "a copy."
+)
 
 
 @dataclass(slots=True)
 class Recovered:
     """What is in a data directory. Positions are 0 when there is no record.
 
-    is_new: there was no identity. is_empty: no record and no ballot; such a node has promised nothing to anybody.
+    is_new: there was no identity. is_empty: no record and no ballot, and it never had any: such a node has
+    promised nothing to anybody.
     commit_seq: the highest that a record speaks of, at most last_seq. time_ms: the highest log time.
     last_seqs, checksums, sizes: one element for each record, sizes in bytes with the frame. terms: (first seq, term)
-    of each run of records of one term. entries, bytes: how many, in the whole log.
+    of each run of records of one term. entries, bytes: how many, in the whole log. cut: what was cut off the end.
+    findings: what was wrong and what was done about it, the cut included: sentences for the operator.
     """
 
     log: WriteAheadLog
@@ -69,6 +100,7 @@ class Recovered:
     cut: Cut | None
     entries: int
     bytes: int
+    findings: list[str] = field(default_factory=list)
 
 
 def open_log(
@@ -85,14 +117,19 @@ def open_log(
     """Open (or make) the data directory of a node, and read its log.
 
     on_record is called with each record, in order, while the log is read: an error may still follow. progress is
-    called with (bytes read, bytes in all). Raises LogError; then nothing was changed, and the lock is free.
+    called with (bytes read, bytes in all). Raises LogError; then the lock is free, and nothing was changed unless the
+    disk failed.
     """
     directory = Path(directory)
     wanted = Identity(cluster_id, node_id, tuple(sorted(members)), may_vote=False)
     try:
-        _look_before_touching(files, directory, wanted)
+        if (kind := files.kind(directory)) is not None:
+            if kind not in ("directory", "link"):
+                raise LogError(f"{directory} is not a directory.")
+            refuse_strange_kinds(files, directory)
+            identify(files, directory, wanted)
         make_directories(files, directory)
-        lock_fd = _lock(files, directory)
+        lock_fd = lock(files, directory)
         try:
             opening = _Opening(files, directory, wanted, options or LogOptions(), on_record, progress)
             return opening.run(lock_fd)
@@ -104,48 +141,20 @@ def open_log(
         raise LogError(f"The data directory can not be used: {place}: {error.strerror or error}.") from error
 
 
-def _look_before_touching(files: Files, directory: Path, wanted: Identity) -> None:
-    kind = files.kind(directory)
-    if kind is None:
-        return
-    if kind not in ("directory", "link"):
-        raise LogError(f"{directory} is not a directory.")
-    names = files.listdir(directory)
-    for name in names:
-        if files.kind(directory / name) == "link" and _is_ours(name):
-            raise LogError(f"{directory / name} is a symbolic link; kvnode does not follow links in a data directory.")
-    if identities.NAME in names:
-        refuse_foreign(directory, _read_identity(files, directory), wanted)
-        return
-    strangers = [name for name in names if not (_is_ours(name) or name.startswith(".") or name == "lost+found")]
-    if strangers:
-        raise ForeignLogError(
-            f"{directory} is not a kvnode data directory: it holds {strangers[0]!r} and no identity. Nothing was "
-            "touched. Name an empty or a new directory."
-        )
+@dataclass(slots=True)
+class _State:
+    """What was found, before anything is mended.
 
+    `bad` needs a leader; `is_torn`, `tail_reason`: whether and why the log is cut after what could be read.
+    """
 
-def _is_ours(name: str) -> bool:
-    plain = name.removesuffix(".tmp")
-    return plain in _OURS or first_seq_of(plain) is not None
-
-
-def _lock(files: Files, directory: Path) -> int:
-    try:
-        return files.lock(directory / LOCK)
-    except BlockingIOError:
-        holder = read_file(files, directory / LOCK, 20).decode("ascii", "replace").strip()
-        raise LockedError(
-            f"{directory} is in use by another process{f' (process id {holder})' if holder else ''}."
-        ) from None
-
-
-def _read_identity(files: Files, directory: Path) -> Identity:
-    path = directory / identities.NAME
-    try:
-        return decode_identity(read_file(files, path, NOTE_BYTES_MAX))
-    except BadRecord as bad:
-        raise DamageError(path, bad.reason, offset=bad.offset) from None
+    identity: Identity
+    ballot: Ballot | None
+    ballot_is_whole: bool
+    mark: Mark | None
+    bad: list[Finding]
+    is_torn: bool = False
+    tail_reason: str | None = None
 
 
 class _Opening:
@@ -166,23 +175,20 @@ class _Opening:
         self.options = options
         self.on_record = on_record
         self.progress = progress
+        self.findings: list[str] = []
 
     def run(self, lock_fd: int) -> Recovered:
-        is_new = identities.NAME not in self.files.listdir(self.directory)
-        if is_new:
-            self._refuse_remains()
-            self._create()
-        self._settle()
-        identity = _read_identity(self.files, self.directory)
         # Once more: before the lock was taken another process may have made the directory its own.
-        refuse_foreign(self.directory, identity, self.wanted)
-        ballot, ballot_is_whole = self._read_ballot()
-        mark = self._read_mark()
-        scan = Scan(self.files, self.directory, identity, mark, self.on_record, self.progress)
+        is_new = identify(self.files, self.directory, self.wanted)[0] is None
+        if is_new:
+            self._create()
+        settle(self.files, self.directory)
+        state = self._read_notes()
+        scan = Scan(self.files, self.directory, state.identity, self.on_record, self.progress)
         scan.run()
-        self._check_ballot_covers(ballot, scan)
-        cut = self._mend(scan, identity, mark, ballot, ballot_is_whole)
         end = Mark(scan.last_seq, scan.last_term, scan.last_checksum)
+        self._judge(state, scan, end)
+        identity, ballot, cut = self._mend(state, scan, end)
         log = WriteAheadLog(
             self.directory,
             identity,
@@ -198,135 +204,193 @@ class _Opening:
             identity=identity,
             ballot=ballot,
             is_new=is_new,
-            is_empty=scan.last_seq == 0 and ballot.term == 0,
-            commit_seq=min(scan.commit_seq, scan.last_seq),
+            is_empty=end.seq == 0 and ballot.term == 0 and not identity.set_aside,
+            commit_seq=min(scan.commit_seq, end.seq),
             time_ms=scan.time_ms,
-            last_seq=scan.last_seq,
-            last_term=scan.last_term,
-            last_checksum=scan.last_checksum,
+            last_seq=end.seq,
+            last_term=end.term,
+            last_checksum=end.checksum,
             last_seqs=scan.last_seqs,
             checksums=scan.checksums,
             sizes=scan.sizes,
             terms=scan.terms,
             cut=cut,
-            entries=scan.last_seq,
+            entries=end.seq,
             bytes=sum(scan.sizes),
+            findings=self.findings,
         )
-
-    def _refuse_remains(self) -> None:
-        """Without identity there may be only what an interrupted `_create` left behind: nothing recorded."""
-        names = self.files.listdir(self.directory)
-        reason = "the file identity is missing, though something was recorded in this directory"
-        if DISCARDED in names and self.files.listdir(self.directory / DISCARDED):
-            raise DamageError(self.directory / identities.NAME, reason)
-        if ballots.NAME in names and self._read_ballot()[0] != Ballot():
-            raise DamageError(self.directory / identities.NAME, reason)
-        if marks.NAME in names and self._read_mark() != Mark():
-            raise DamageError(self.directory / identities.NAME, reason)
-        for name in names:
-            first_seq = first_seq_of(name)
-            if first_seq is not None and (first_seq != 1 or self._holds_records(self.directory / name)):
-                raise DamageError(self.directory / identities.NAME, reason)
-
-    def _holds_records(self, path: Path) -> bool:
-        """Whether a segment is more than a header alone."""
-        fd = self.files.open_read(path)
-        try:
-            return self.files.size(fd) > read_header(self.files, fd)[1]
-        except BadRecord:
-            return True
-        finally:
-            self.files.close(fd)
 
     def _create(self) -> None:
         """Make every file of a new directory; `identity` last, which makes it one."""
         files, directory, wanted = self.files, self.directory, self.wanted
-        if files.kind(directory / DISCARDED) is None:
-            files.mkdir(directory / DISCARDED)
+        discarded(files, directory)
         replace_durably(files, directory / marks.NAME, encode_mark(Mark()))
         replace_durably(files, directory / ballots.NAME, encode_ballot(Ballot()))
         header = SegmentHeader(wanted.cluster_id, wanted.node_id, 1, 0, 0)
         replace_durably(files, directory / segment_name(1), encode_header(header))
         replace_durably(files, directory / identities.NAME, encode_identity(wanted))
 
-    def _settle(self) -> None:
-        """Let the disk hold, and the next reads show, the same bytes."""
-        for name in self.files.listdir(self.directory):
-            if name in (LOCK, DISCARDED) or not _is_ours(name) or name.endswith(".tmp"):
-                continue
-            fd = self.files.open_read(self.directory / name)
-            try:
-                self.files.fsync(fd)
-                self.files.drop_cache(fd)
-            finally:
-                self.files.close(fd)
-        self.files.fsync_dir(self.directory)
+    # What is there
 
-    def _read_ballot(self) -> tuple[Ballot, bool]:
-        path = self.directory / ballots.NAME
-        try:
-            return decode_ballot(read_file(self.files, path, NOTE_BYTES_MAX))
-        except FileNotFoundError:
-            raise DamageError(path, "the file is missing, so it is not known whom this node voted for") from None
-        except BadRecord as bad:
-            raise DamageError(path, bad.reason) from None
-
-    def _read_mark(self) -> Mark:
-        path = self.directory / marks.NAME
-        reason = "so it is not known how much of the log was durable"
-        try:
-            return decode_mark(read_file(self.files, path, NOTE_BYTES_MAX))
-        except FileNotFoundError:
-            raise DamageError(path, f"the file is missing, {reason}") from None
-        except BadRecord as bad:
-            raise DamageError(path, f"{bad.reason}, {reason}", offset=bad.offset) from None
-
-    def _check_ballot_covers(self, ballot: Ballot, scan: Scan) -> None:
-        """A term reaches the ballot before its records reach the log."""
-        if scan.last_term > ballot.term:
-            raise DamageError(
-                self.directory / ballots.NAME,
-                f"the ballot ends at term {ballot.term}, the log at term {scan.last_term}: the ballot is older, so "
-                "it is not known whom this node voted for",
-            )
-
-    def _mend(self, scan: Scan, identity: Identity, mark: Mark, ballot: Ballot, ballot_is_whole: bool) -> Cut | None:
-        """Everything has been read and found undamaged. Each step leaves a directory that can be opened again."""
+    def _read_notes(self) -> _State:
         files, directory = self.files, self.directory
-        if files.kind(directory / DISCARDED) is None:
-            files.mkdir(directory / DISCARDED)
-            files.fsync_dir(directory)
-        for place in (directory, directory / DISCARDED):
-            for name in files.listdir(place):
-                if name.endswith(".tmp") and _is_ours(name):
-                    files.unlink(place / name)
-        if not ballot_is_whole:
-            replace_durably(files, directory / ballots.NAME, encode_ballot(ballot))
-        cut = None if scan.torn is None else self._cut_torn(scan, scan.torn, identity)
-        end = Mark(scan.last_seq, scan.last_term, scan.last_checksum)
-        if end != mark:
+        identity, why_inferred = identify(files, directory, self.wanted)
+        invariant(identity is not None, "the directory that was just made is not one")
+        state = _State(identity or self.wanted, None, True, None, [])
+        if why_inferred is not None:
+            state.bad.append(_finding(directory, identities.NAME, why_inferred))
+        try:
+            state.ballot, state.ballot_is_whole = read_ballot(files, directory)
+        except BadRecord as bad:
+            reason = f"{bad.reason}, so it is not known whom this node voted for"
+            state.bad.append(_finding(directory, ballots.NAME, reason))
+        try:
+            state.mark = read_mark(files, directory)
+        except BadRecord as bad:
+            reason = f"{bad.reason}, so it is not known how much of the log was durable"
+            state.bad.append(_finding(directory, marks.NAME, reason))
+        return state
+
+    def _judge(self, state: _State, scan: Scan, end: Mark) -> None:
+        """Which of the cases it is. Raises DamageError where nothing can be mended here."""
+        mark, bad = state.mark, scan.bad
+        if bad is None and not scan.segments:
+            state.bad.append(Finding("segments", FAILURE, self.directory, None, 1, None, ALL_MISSING))
+        elif bad is None:
+            if mark is not None and mark.seq > end.seq:
+                reason = f"the log ends here, though it was durable up to seq {mark.seq}"
+                last = scan.segments[-1]
+                state.bad.append(Finding("tail", FAILURE, last.path, last.end, end.seq + 1, mark.seq, reason))
+        elif bad.may_be_torn and mark is not None and end.seq >= mark.seq:
+            state.is_torn = True
+            state.tail_reason = describe_tail(self.files, bad.path, bad.offset, end.seq)
+        else:
+            if not scan.segments:
+                self._refuse_strange_log()
+            state.bad.append(self._look_past(bad, end))
+            state.tail_reason = state.bad[-1].reason
+        if mark is not None and 0 < mark.seq <= end.seq:
+            index = bisect_left(scan.last_seqs, mark.seq)
+            if scan.last_seqs[index] != mark.seq or scan.checksums[index] != mark.checksum:
+                state.bad.append(_finding(self.directory, marks.NAME, MARK_IS_WRONG.format(mark.seq)))
+        if state.ballot is not None and (why_old := why_ballot_is_old(state.ballot, end.term)) is not None:
+            state.bad.append(_finding(self.directory, ballots.NAME, why_old))
+        if len(self.wanted.members) == 1:
+            for finding in state.bad:
+                if finding.check != ballots.NAME:
+                    raise _damage(finding, ALONE)
+
+    def _look_past(self, bad: Bad, end: Mark) -> Finding:
+        """There is damage where the quick scan ended: its finding, if it goes on to the end of the log."""
+        seen = survey(
+            self.directory,
+            cluster_id=self.wanted.cluster_id,
+            node_id=self.wanted.node_id,
+            members=self.wanted.members,
+            files=self.files,
+        )
+        if seen.holes:
+            raise self._holes(seen.holes)
+        if seen.tail_damage is None or seen.last_seq != end.seq:
+            raise LogError(
+                f"{bad.path} could not be read at offset {bad.offset} ({bad.reason}), and could when it was read "
+                "again. Nothing was changed. Start the node again, and look after its disk."
+            )
+        return seen.tail_damage
+
+    def _refuse_strange_log(self) -> None:
+        """A single segment of another node is damage; a log of nothing else was put here by mistake."""
+        wanted = self.wanted
+        found = set(owners(self.files, self.directory))
+        if found and (wanted.cluster_id, wanted.node_id) not in found:
+            cluster_id, node_id = min(found)
+            refuse_foreign(self.directory, Identity(cluster_id, node_id, wanted.members, may_vote=False), wanted)
+
+    def _holes(self, holes: list[Hole]) -> DamageError:
+        first = holes[0]
+        is_alone = len(self.wanted.members) == 1
+        more = f", and {len(holes) - 1} more like this" if len(holes) > 1 else ""
+        return DamageError(
+            first.path,
+            first.reason + more,
+            offset=first.offset,
+            first_seq=first.first_seq,
+            last_seq=first.last_seq,
+            holes=() if is_alone else tuple(holes),
+            advice=ALONE if is_alone else HEALING,
+        )
+
+    # Mending
+
+    def _mend(self, state: _State, scan: Scan, end: Mark) -> tuple[Identity, Ballot, Cut | None]:
+        """Everything has been read. Each step leaves a directory that can be opened again."""
+        files, directory = self.files, self.directory
+        discarded(files, directory)
+        remove_temporary(files, directory)
+        identity = self._take_right_away(state)
+        ballot = self._mend_ballot(state, end)
+        cut = self._cut(state, scan, end, identity)
+        if end != state.mark:
             # What was read had been fsynced before it was read: the log is durable up to its end.
-            fd = files.open_write(directory / marks.NAME)
-            try:
-                files.pwrite(fd, encode_mark(end), 0)
-                files.fsync(fd)
-            finally:
-                files.close(fd)
+            save_mark(files, directory, end)
+        return identity, ballot, cut
+
+    def _take_right_away(self, state: _State) -> Identity:
+        self.findings += [str(finding) for finding in state.bad]
+        if not state.bad or len(self.wanted.members) == 1:
+            return state.identity
+        reason = "; ".join(f"{finding.path.name}: {finding.reason}" for finding in state.bad)
+        identity = take_right_away(self.files, self.directory, state.identity, reason)
+        self.findings.append("This node may not vote until a leader has brought it up to date.")
+        return identity
+
+    def _mend_ballot(self, state: _State, end: Mark) -> Ballot:
+        path = self.directory / ballots.NAME
+        checks = {finding.check for finding in state.bad}
+        ballot = state.ballot
+        if ballot is None or ballots.NAME in checks:
+            known = Mark() if state.mark is None or marks.NAME in checks else state.mark
+            ballot = Ballot(max(end.term, known.term), None)
+            self.findings.append(f"{path} was made anew: term {ballot.term}, no vote.")
+        elif state.ballot_is_whole:
+            return ballot
+        else:
+            self.findings.append(f"{path}: one of its two copies could not be read; it was mended from the other.")
+        replace_durably(self.files, path, encode_ballot(ballot))
+        return ballot
+
+    def _cut(self, state: _State, scan: Scan, end: Mark, identity: Identity) -> Cut | None:
+        if state.tail_reason is None and scan.segments:
+            return None
+        last = scan.segments[-1] if scan.segments else None
+        cut = cut_off(
+            self.files,
+            self.directory,
+            identity,
+            None if last is None else (last.path, last.end),
+            [path for _, path in segment_paths(self.files, self.directory) if last is None or path > last.path],
+            end,
+            state.tail_reason or ALL_MISSING,
+            lowers_mark=not state.is_torn,
+        )
+        if last is None:
+            header = SegmentHeader(identity.cluster_id, identity.node_id, 1, 0, 0)
+            scan.segments.append(Segment(self.directory / segment_name(1), 1, len(encode_header(header))))
+        if cut is not None:
+            self.findings.append(str(cut))
         return cut
 
-    def _cut_torn(self, scan: Scan, torn: Torn, identity: Identity) -> Cut:
-        """The mark is not above what stays, so it need not be lowered."""
-        files = self.files
-        header = SegmentHeader(
-            identity.cluster_id, identity.node_id, scan.last_seq + 1, scan.last_checksum, scan.last_term
-        )
-        fd = files.open_write(torn.path)
-        try:
-            end = files.size(fd)
-            copy = copy_end(files, torn.path, fd, torn.offset, end, header)
-            moved, size = move_segments(files, torn.later)
-            files.truncate(fd, torn.offset)
-            files.fsync(fd)
-        finally:
-            files.close(fd)
-        return Cut(torn.path, torn.offset, size + end - torn.offset, scan.last_seq + 1, torn.reason, (copy, *moved))
+
+def _finding(directory: Path, name: str, reason: str) -> Finding:
+    return Finding(name, FAILURE, directory / name, None, None, None, reason)
+
+
+def _damage(finding: Finding, advice: str) -> DamageError:
+    return DamageError(
+        finding.path,
+        finding.reason,
+        offset=finding.offset,
+        first_seq=finding.first_seq,
+        last_seq=finding.last_seq,
+        advice=advice,
+    )

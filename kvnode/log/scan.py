@@ -1,23 +1,21 @@
-"""Reading all segments at start: what is good, and of which kind the first bad thing is. Writes nothing."""
+"""Reading all segments at start, as far as they are good. Writes nothing.
+
+This is the quick way, for logs that are good or end in a torn write; survey.py reads past the first bad thing.
+"""
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvnode.log import mark as marks
-from kvnode.log.errors import DamageError
+from kvnode.log.directory import READ_ERRORS, segment_paths
 from kvnode.log.files import Files
 from kvnode.log.identity import Identity
-from kvnode.log.mark import Mark
 from kvnode.log.record import BadRecord, Record, why_not_next
 from kvnode.log.segment import (
     Segment,
-    find_next_record,
-    first_seq_of,
     read_header,
     read_records,
     refuse_newer,
@@ -35,26 +33,35 @@ class Torn:
     later: tuple[Path, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """The first thing that is not as it should be. `may_be_torn`: a crash may have left it, above the mark."""
+
+    path: Path
+    offset: int
+    reason: str
+    may_be_torn: bool
+    later: tuple[Path, ...]
+
+
 class Scan:
-    """`run` fills in what is described at recovery.Recovered, and `torn`; it raises DamageError."""
+    """`run` fills in what is described at recovery.Recovered, and `bad`: None when everything is good."""
 
     def __init__(
         self,
         files: Files,
         directory: Path,
         identity: Identity,
-        mark: Mark,
         on_record: Callable[[Record], None] | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self.files = files
         self.directory = directory
         self.identity = identity
-        self.mark = mark
         self.on_record = on_record
         self.progress = progress
         self.segments: list[Segment] = []
-        self.torn: Torn | None = None
+        self.bad: Bad | None = None
         self.last_seq = 0
         self.last_term = 0
         self.last_checksum = 0
@@ -68,36 +75,32 @@ class Scan:
         self._bytes_total = 0
 
     def run(self) -> None:
-        found = [(seq, name) for name in self.files.listdir(self.directory) if (seq := first_seq_of(name)) is not None]
-        paths = [self.directory / name for _, name in found]
-        if not found:
-            raise DamageError(self.directory, "all segments of the log are missing", first_seq=1)
+        """Read until the first bad thing. A directory without a segment is good, and empty."""
+        found = segment_paths(self.files, self.directory)
+        paths = [path for _, path in found]
         if self.progress is not None:
             self._bytes_total = sum(map(self._size, paths))
-        for position, (first_seq, _) in enumerate(found):
-            path = paths[position]
-            self._check_follows(path, first_seq)
+        for position, (first_seq, path) in enumerate(found):
             fd = self.files.open_read(path)
             try:
                 bad = self._read_segment(path, fd, first_seq)
-                if bad is not None:
-                    self._judge(path, fd, bad, tuple(paths[position + 1 :]), [seq for seq, _ in found[position + 1 :]])
-                    break
             finally:
                 self.files.close(fd)
-        self._check_mark()
-
-    def _check_follows(self, path: Path, first_seq: int) -> None:
-        expected = self.last_seq + 1
-        if first_seq > expected:
-            raise DamageError(path, "the segment before it is missing", first_seq=expected, last_seq=first_seq - 1)
-        if first_seq < expected:
-            raise DamageError(path, "the segment before it holds the same entries", first_seq=first_seq)
+            if bad is not None:
+                self.bad = Bad(path, bad.offset, bad.reason, bad.may_be_torn, tuple(paths[position + 1 :]))
+                return
 
     def _read_segment(self, path: Path, fd: int, first_seq: int) -> BadRecord | None:
         """Take in all good records; the first bad one is returned."""
+        if first_seq != self.last_seq + 1:
+            what = "is missing" if first_seq > self.last_seq else "holds the same entries"
+            return BadRecord(f"the segment before it {what}", may_be_torn=False)
         try:
             header, start = read_header(self.files, fd)
+        except OSError as error:
+            if error.errno not in READ_ERRORS:
+                raise
+            return BadRecord(f"the disk reports a read error ({error.strerror})", may_be_torn=False)
         except BadRecord as bad:
             # A segment gets its name after its header was fsynced: no crash leaves a bad one.
             return BadRecord(f"the segment's header can not be read: {bad.reason}", may_be_torn=False)
@@ -147,29 +150,6 @@ class Scan:
         finally:
             self.last_seq, self.last_term, self.last_checksum = last_seq, last_term, last_checksum
             self.commit_seq, self.time_ms = commit_seq, time_ms
-
-    def _judge(self, path: Path, fd: int, bad: BadRecord, later: tuple[Path, ...], later_seqs: list[int]) -> None:
-        """Torn, or damage? A torn write is above the mark and could not have been read by anybody."""
-        if bad.may_be_torn and self.last_seq >= self.mark.seq:
-            self.torn = Torn(path, bad.offset, bad.reason, later)
-            return
-        readable = find_next_record(self.files, fd, bad.offset + 1, self.files.size(fd))
-        known = [seq for seq in ([readable.first_seq] if readable else []) + later_seqs if seq > self.last_seq + 1]
-        last_seq = known[0] - 1 if known else max(self.mark.seq, self.last_seq + 1)
-        raise DamageError(path, bad.reason, offset=bad.offset, first_seq=self.last_seq + 1, last_seq=last_seq)
-
-    def _check_mark(self) -> None:
-        """The record that the mark speaks of is there, and is the same."""
-        mark = self.mark
-        if mark.seq > self.last_seq:
-            path, offset = self.segments[-1].path, self.segments[-1].end
-            reason = f"the log ends here, though it was durable up to seq {mark.seq}"
-            raise DamageError(path, reason, offset=offset, first_seq=self.last_seq + 1, last_seq=mark.seq)
-        if mark.seq:
-            index = bisect_left(self.last_seqs, mark.seq)
-            if self.last_seqs[index] != mark.seq or self.checksums[index] != mark.checksum:
-                reason = f"the mark speaks of another record at seq {mark.seq} than the log has there"
-                raise DamageError(self.directory / marks.NAME, reason)
 
     def _size(self, path: Path) -> int:
         fd = self.files.open_read(path)

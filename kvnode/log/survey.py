@@ -1,0 +1,408 @@
+"""What is good in a log and what is not, read past every damage. Writes nothing, needs no lock.
+
+All segments are read into runs (runs.py). Those that belong to the log are chosen from the beginning on. A run that
+continues the one before, or that has later seqs, belongs to it. Where two can not both be true,
+
+  * the one that the next segment or run continues is believed, and of the one before it, as far as it stands in its
+    segment, nothing: a lost write leaves old records behind that chain to what was before them, never to what came
+    after;
+  * otherwise the earlier one is believed; within a segment, where both hold the same seqs, the longer one: a piece
+    that was copied from elsewhere is not continued by its surroundings.
+
+Between what was chosen is a hole wherever the bytes are not one good log: also where no entry is missing.
+The first bad place above the mark, where a crash may have left it, ends the log: a torn write.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from kvnode.log import ballot as ballots
+from kvnode.log import identity as identities
+from kvnode.log import mark as marks
+from kvnode.log.ballot import Ballot
+from kvnode.log.damage import FAILURE, WARNING, Finding, Hole
+from kvnode.log.directory import (
+    owners,
+    read_ballot,
+    read_identity,
+    read_mark,
+    refuse_strange_kinds,
+    segment_paths,
+)
+from kvnode.log.errors import LogError
+from kvnode.log.files import REAL, Files
+from kvnode.log.identity import Identity, refuse_foreign
+from kvnode.log.mark import Mark
+from kvnode.log.record import SEQ_MAX, BadRecord
+from kvnode.log.runs import Link, Problem, Run, SegmentRuns, read_runs
+from kvnode.log.scan import Torn
+from kvnode.log.window import Window
+
+T = TypeVar("T")
+Place = tuple[Path, int, Problem]
+"""(file, offset, what is wrong there)."""
+
+ALL_MISSING = "all segments of the log are missing"
+MARK_IS_WRONG = "the mark speaks of another record at seq {} than the log has there"
+_SAME_SEQS = Problem("chain", "the records that stand here belong elsewhere")
+_NO_WAY_ON = Problem("chain", "the records that stand here do not lead to those after them")
+_NO_WAY_BACK = Problem("chain", "the record does not continue the one before it")
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """A hole with the runs on both sides of it; `left` None at the log's beginning."""
+
+    hole: Hole
+    check: str
+    left: Run | None
+    right: Run
+
+
+@dataclass(slots=True)
+class Picture:
+    """The runs that are the log, in order, and where it is broken. `end`: of the last record in them.
+
+    `tail`: why nothing good follows at (path, offset); None when the log ends well. `is_torn`: a crash may have left
+    that behind, nothing durable is missing.
+    """
+
+    kept: list[Run] = field(default_factory=list)
+    breaks: list[Break] = field(default_factory=list)
+    tail: Place | None = None
+    is_torn: bool = False
+
+    @property
+    def end(self) -> Mark:
+        if not self.kept:
+            return Mark()
+        last = self.kept[-1]
+        return Mark(last.last_seq, last.last_term, last.last_checksum)
+
+    @property
+    def commit_seq(self) -> int:
+        return min(max((run.commit_seq for run in self.kept), default=0), self.end.seq)
+
+
+@dataclass(slots=True)
+class Survey:
+    """See the module. `identity`, `ballot` and `mark` are None when they can not be read.
+
+    `last_seq`, `last_term`, `last_checksum` are of the last good record. `tail_damage`: what is bad at or below the
+    mark and has no good record after it; `torn`: what is bad above it.
+    """
+
+    directory: Path
+    identity: Identity | None
+    ballot: Ballot | None
+    mark: Mark | None
+    segments: list[SegmentRuns]
+    picture: Picture
+    torn: Torn | None
+    tail_damage: Finding | None
+    findings: list[Finding]
+
+    @property
+    def holes(self) -> list[Hole]:
+        return [each.hole for each in self.picture.breaks]
+
+    @property
+    def last_seq(self) -> int:
+        return self.picture.end.seq
+
+    @property
+    def last_term(self) -> int:
+        return self.picture.end.term
+
+    @property
+    def last_checksum(self) -> int:
+        return self.picture.end.checksum
+
+    @property
+    def commit_seq(self) -> int:
+        return self.picture.commit_seq
+
+
+def survey(
+    directory: Path | str,
+    *,
+    cluster_id: str | None = None,
+    node_id: str | None = None,
+    members: Iterable[str] | None = None,
+    files: Files = REAL,
+    progress: Callable[[int, int], None] | None = None,
+) -> Survey:
+    """Look at a whole data directory. What is not given is taken from the directory itself.
+
+    progress is called with (bytes read, bytes in all). Raises LogError when it is not a log of that node, or when it
+    can not be read for a reason that is not damage.
+    """
+    directory = Path(directory)
+    try:
+        if files.kind(directory) not in ("directory", "link"):
+            raise LogError(f"{directory} is not a directory.")
+        refuse_strange_kinds(files, directory)
+        return _Looking(files, directory, progress).run(cluster_id, node_id, members)
+    except OSError as error:
+        raise LogError(f"can not read {error.filename or directory}: {error.strerror or error}.") from error
+
+
+class _Looking:
+    def __init__(self, files: Files, directory: Path, progress: Callable[[int, int], None] | None) -> None:
+        self.files = files
+        self.directory = directory
+        self.progress = progress
+        self.findings: list[Finding] = []
+
+    def run(self, cluster_id: str | None, node_id: str | None, members: Iterable[str] | None) -> Survey:
+        files, directory = self.files, self.directory
+        # The mark first: what it says to be durable was there before what is read after it.
+        mark = self._read(marks.NAME, read_mark)
+        identity = self._read(identities.NAME, read_identity)
+        ballot, is_whole = self._read(ballots.NAME, read_ballot) or (None, True)
+        if not is_whole:
+            self._find("ballot", WARNING, directory / ballots.NAME, None, "one of its two copies can not be read")
+        whose = self._whose(identity, cluster_id, node_id)
+        if identity is not None:
+            wanted = identity.members if members is None else tuple(sorted(members))
+            refuse_foreign(directory, identity, Identity(*whose, wanted, may_vote=False))
+        segments = read_segments(files, directory, whose, self.progress)
+        picture = resolve(segments, mark)
+        for hole, check in ((each.hole, each.check) for each in picture.breaks):
+            self._find(check, FAILURE, hole.path, hole.offset, hole.reason, hole.first_seq, hole.last_seq)
+        torn, tail_damage = self._judge_tail(segments, picture, mark)
+        if mark is not None and (reason := why_mark_is_wrong(mark, picture.kept)) is not None:
+            self._find("mark", FAILURE, directory / marks.NAME, None, reason)
+        if ballot is not None and (reason := why_ballot_is_old(ballot, picture.end.term)) is not None:
+            self._find("ballot", FAILURE, directory / ballots.NAME, None, reason)
+        return Survey(directory, identity, ballot, mark, segments, picture, torn, tail_damage, self.findings)
+
+    def _read(self, name: str, read: Callable[[Files, Path], T]) -> T | None:
+        try:
+            return read(self.files, self.directory)
+        except BadRecord as bad:
+            self._find(name, FAILURE, self.directory / name, None, bad.reason)
+            return None
+
+    def _whose(self, identity: Identity | None, cluster_id: str | None, node_id: str | None) -> tuple[str, str]:
+        """What the caller says; else what the identity says; else the first header that can be read."""
+        found = (identity.cluster_id, identity.node_id) if identity is not None else None
+        if found is None:
+            found = next(iter(owners(self.files, self.directory)), ("?", "?"))
+        return cluster_id or found[0], node_id or found[1]
+
+    def _judge_tail(
+        self, segments: Sequence[SegmentRuns], picture: Picture, mark: Mark | None
+    ) -> tuple[Torn | None, Finding | None]:
+        next_seq = picture.end.seq + 1
+        if picture.tail is not None:
+            path, offset, problem = picture.tail
+            if not picture.is_torn:
+                last_seq = mark.seq if mark is not None and mark.seq >= next_seq else None
+                return None, self._find(problem.check, FAILURE, path, offset, problem.reason, next_seq, last_seq)
+            reason = describe_tail(self.files, path, offset, picture.end.seq)
+            later = tuple(segment.path for segment in segments if segment.path > path)
+            self._find("tail", WARNING, path, offset, reason, next_seq)
+            return Torn(path, offset, reason, later), None
+        if not segments:
+            return None, self._find("segments", FAILURE, self.directory, None, ALL_MISSING, 1)
+        if mark is not None and mark.seq >= next_seq:
+            reason = f"the log ends here, though it was durable up to seq {mark.seq}"
+            last = segments[-1]
+            return None, self._find("tail", FAILURE, last.path, last.end, reason, next_seq, mark.seq)
+        return None, None
+
+    def _find(
+        self,
+        check: str,
+        severity: str,
+        path: Path,
+        offset: int | None,
+        reason: str,
+        first_seq: int | None = None,
+        last_seq: int | None = None,
+    ) -> Finding:
+        finding = Finding(check, severity, path, offset, first_seq, last_seq, reason)
+        self.findings.append(finding)
+        return finding
+
+
+def read_segments(
+    files: Files, directory: Path, whose: tuple[str, str], progress: Callable[[int, int], None] | None = None
+) -> list[SegmentRuns]:
+    """All segments, in the order of their names."""
+    found = segment_paths(files, directory)
+    report = None
+    if progress is not None:
+        done, total = 0, sum(_size(files, path) for _, path in found)
+
+        def report(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, total)
+
+    high_seqs = [first_seq - 1 for first_seq, _ in found[1:]] + [SEQ_MAX]
+    return [
+        read_runs(files, path, first_seq, high_seq, whose, report)
+        for (first_seq, path), high_seq in zip(found, high_seqs, strict=False)
+    ]
+
+
+def resolve(segments: Sequence[SegmentRuns], mark: Mark | None) -> Picture:
+    """Choose the runs that are the log, and find the places where it is broken. Without a mark none is a torn write."""
+    chosen, reasons = _choose([run for segment in segments for run in segment.runs])
+    breaks = _Breaks(segments, reasons)
+    picture = Picture()
+    last: Run | None = None
+    for number, run in enumerate(chosen):
+        if not run.last_seqs and number + 1 < len(chosen) and _link(run, last) is not Link.CONTINUES:
+            continue  # a header alone says what is missing before it; but there is more to come that does
+        place = breaks.after(last)
+        if place is not None and _may_be_torn(place, picture.end, mark):
+            picture.tail, picture.is_torn = place, True
+            return picture
+        if place is not None:
+            path, offset, problem = place
+            hole = Hole(picture.end, run.first_seq, run.prev_checksum, run.first_term, path, offset, problem.reason)
+            picture.breaks.append(Break(hole, problem.check, last, run))
+        picture.kept.append(run)
+        last = run
+    picture.tail = breaks.after(last)
+    picture.is_torn = picture.tail is not None and _may_be_torn(picture.tail, picture.end, mark)
+    return picture
+
+
+def _may_be_torn(place: Place, end: Mark, mark: Mark | None) -> bool:
+    return place[2].may_be_torn and mark is not None and end.seq >= mark.seq
+
+
+def _choose(runs: Sequence[Run]) -> tuple[list[Run], dict[tuple[Path, int], Problem]]:
+    """The runs that are the log; and why not, for the others, by where they begin."""
+    kept: list[Run] = []
+    reasons: dict[tuple[Path, int], Problem] = {}
+
+    def drop(run: Run, problem: Problem) -> None:
+        reasons.setdefault((run.path, run.begin), problem)
+
+    for found, following in zip(runs, [*runs[1:], None], strict=True):
+        run: Run | None = found
+        is_continued = following is not None and _link(following, found) is Link.CONTINUES
+        while run is not None and (link := _link(run, kept[-1] if kept else None)) in (Link.CONTRADICTS, Link.OVERLAPS):
+            last = kept[-1] if kept else None
+            if last is None:
+                run = None  # the first entry, and it continues another
+            elif link is Link.CONTRADICTS:
+                if is_continued:
+                    drop(kept.pop(), _NO_WAY_ON)
+                else:
+                    drop(run, _NO_WAY_BACK)
+                    run = None
+            elif run.path == last.path and run.checksum_at(last.last_seq) == last.last_checksum:
+                # The same records once more. What comes after them goes on where they ended the first time.
+                drop(run, _SAME_SEQS)
+                run = run.without_front(last.last_seq, last.last_term) if run.last_seq > last.last_seq else None
+            else:
+                rivals = [other for other in kept if other.last_seq >= run.first_seq]
+                count = sum(len(rival.ends) for rival in rivals)
+                if is_continued or (run.path == rivals[0].path and len(run.ends) > count):
+                    del kept[-len(rivals) :]
+                    for rival in rivals:
+                        drop(rival, _SAME_SEQS)
+                else:
+                    drop(run, _SAME_SEQS)
+                    run = None
+        if run is not None:
+            kept.append(run)
+    return kept, reasons
+
+
+def _link(run: Run, last: Run | None) -> Link:
+    return run.link(0, 0, 0) if last is None else run.link(last.last_seq, last.last_term, last.last_checksum)
+
+
+class _Breaks:
+    """Where a sequence of runs is not one good log, byte by byte."""
+
+    def __init__(self, segments: Sequence[SegmentRuns], reasons: dict[tuple[Path, int], Problem]) -> None:
+        self.segments = segments
+        self.reasons = reasons
+        self.positions = {segment.path: position for position, segment in enumerate(segments)}
+
+    def after(self, last: Run | None) -> Place | None:
+        """The first thing that is wrong after `last` (None: from the beginning on). None where nothing is: the log
+        ends well, or goes on with the next segment, from its header on."""
+        position = -1 if last is None else self.positions[last.path]
+        if last is not None and last.end < self.segments[position].end:
+            return last.path, last.end, self._problem(self.segments[position], last.end)
+        if position + 1 == len(self.segments):
+            return None
+        following = self.segments[position + 1]
+        next_seq = 1 if last is None else last.last_seq + 1
+        problem = None
+        if following.first_seq > next_seq:
+            problem = Problem("segments", "the segment before it is missing")
+        elif following.first_seq < next_seq:
+            problem = Problem("segments", "the segment before it holds the same entries")
+        elif following.header is None:
+            problem = following.problems[0]
+        elif _link(following.runs[0], last) is not Link.CONTINUES:
+            problem = Problem("chain", "the segment does not continue the one before it")
+        else:
+            problem = self.reasons.get((following.path, 0))
+        return None if problem is None else (following.path, 0, problem)
+
+    def _problem(self, segment: SegmentRuns, offset: int) -> Problem:
+        return segment.problems.get(offset) or self.reasons[segment.path, offset]
+
+
+def why_mark_is_wrong(mark: Mark, kept: Sequence[Run]) -> str | None:
+    """None if the record that the mark speaks of is there, or is missing; a phrase if another one is there."""
+    position = bisect_right(kept, mark.seq, key=lambda run: run.first_seq) - 1
+    if mark.seq == 0 or position < 0 or mark.seq > kept[position].last_seq:
+        return None
+    if kept[position].checksum_at(mark.seq) == mark.checksum:
+        return None
+    return MARK_IS_WRONG.format(mark.seq)
+
+
+def why_ballot_is_old(ballot: Ballot, last_term: int) -> str | None:
+    """A term reaches the ballot before its records reach the log."""
+    if last_term <= ballot.term:
+        return None
+    return (
+        f"the ballot ends at term {ballot.term}, the log at term {last_term}: the ballot is older, so it is not known "
+        "whom this node voted for"
+    )
+
+
+def describe_tail(files: Files, path: Path, offset: int, last_seq: int) -> str:
+    """What stands after the last good record, which ends at `last_seq`."""
+    fd = files.open_read(path)
+    try:
+        window = Window(files, fd, files.size(fd))
+        if window.are_zeros(offset):
+            return "the log ends with zeros"
+        kind = "with a record that belongs elsewhere"
+        try:
+            window.record_at(offset)
+        except BadRecord as bad:
+            kind = "with a record with a wrong checksum" if window.announced(offset) else "with garbage"
+            if bad.is_short:
+                kind = "within a record"
+        is_followed = window.find_after(offset, last_seq + 1, SEQ_MAX) is not None
+        return f"the log ends {kind}{', and valid records follow' if is_followed else ''}"
+    finally:
+        files.close(fd)
+
+
+def _size(files: Files, path: Path) -> int:
+    fd = files.open_read(path)
+    try:
+        return files.size(fd)
+    finally:
+        files.close(fd)
