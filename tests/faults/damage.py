@@ -1,12 +1,12 @@
 """What may happen to the files of a stopped node, or of a running one behind its back.
 
-`place(directory, seq)` says where the record with an entry is; `flip` spoils bytes in the middle of it.
+`places` says where the records of an undamaged log are, `flip_records` spoils some.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,10 @@ def places(directory: Path) -> Iterator[Place]:
             REAL.close(fd)
 
 
-def place(directory: Path, seq: int) -> Place:
-    """Where the record is that holds this entry."""
-    return next(place for place in places(directory) if place.first_seq <= seq <= place.last_seq)
+def places_of(directory: Path, seqs: Iterable[int]) -> list[Place]:
+    """Where the records are that hold these entries."""
+    wanted = set(seqs)
+    return [place for place in places(directory) if wanted & set(range(place.first_seq, place.last_seq + 1))]
 
 
 def last_seq(directory: Path) -> int:
@@ -62,10 +63,11 @@ def flip(path: Path, offset: int, count: int = 1) -> None:
         file.write(bytes(byte ^ 0xFF for byte in data))
 
 
-def flip_record(directory: Path, seq: int) -> Place:
-    """Spoil the record that holds this entry; where it is."""
-    spoilt = place(directory, seq)
-    flip(spoilt.path, spoilt.offset + spoilt.size // 2, min(4, spoilt.size - spoilt.size // 2))
+def flip_records(directory: Path, seqs: Iterable[int]) -> list[Place]:
+    """Spoil the records that hold these entries; where they are."""
+    spoilt = places_of(directory, seqs)
+    for place in spoilt:
+        flip(place.path, place.offset + place.size // 2, min(4, place.size // 2))
     return spoilt
 
 

@@ -12,6 +12,7 @@ import os
 from tests.cluster.load import load
 from tests.faults.disks import (
     EXIT_DISK_FAILED,
+    EXIT_REFUSED,
     FaultyCluster,
     check_everywhere,
     check_one_sentence,
@@ -82,3 +83,38 @@ def test_a_call_fails_at_two_followers(cluster_of_five: FaultyCluster) -> None:
         told = writers.stop()
     check_everywhere(cluster, told)
     assert cluster.wait_for_leader() == leader, "a failing follower is no reason for an election"
+
+
+# Of a start: (rules, exit code).
+STARTS = [
+    ("fsync identity EIO", EXIT_DISK_FAILED),
+    ("fsync .log EIO", EXIT_DISK_FAILED),
+    ("fsync / EIO", EXIT_DISK_FAILED),
+    ("open mark EACCES", EXIT_REFUSED),
+    ("open .log EMFILE", EXIT_REFUSED),
+]
+
+
+def test_a_call_fails_at_the_start(cluster: FaultyCluster) -> None:
+    """Nothing is changed, and the next start finds everything as it was."""
+    cluster.client(cluster.wait_for_leader()).set("key", "value")
+    cluster.wait_until_equal()
+    id = cluster.followers()[0]
+    cluster.kill(id)
+    before = files_of(cluster, id)
+    for rules, code in STARTS:
+        cluster.break_disk(id, rules)
+        ended, said = cluster.refused_start(id)
+        assert cluster.faults(id), rules
+        assert ended == code, f"{rules}: {said}"
+        assert reason_of(rules) in said
+        assert "Traceback" not in said
+        assert files_of(cluster, id) == before
+    cluster.mend_disk(id)
+    cluster.start(id)
+    cluster.wait_until_equal()
+
+
+def files_of(cluster: FaultyCluster, id: str) -> dict[str, bytes]:
+    paths = [path for path in cluster.data(id).rglob("*") if path.is_file() and path.name != "lock"]
+    return {str(path): path.read_bytes() for path in paths}
