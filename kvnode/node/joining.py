@@ -101,7 +101,11 @@ class Joining:
     # The member that is asked
 
     def on_question(self, peer: str, question: JoinQuestion) -> None:
+        """**S** What the asking member acknowledged before it lost its memory counts for no commit from now on: the
+        target covers what was committed by it until now, and nothing later would."""
         self.node.peers.send(peer, JoinAnswer(question.nonce, self._is_empty(), self.raft.term))
+        if self.raft.leading:
+            self.raft.leading.note_without_right(peer)
         ticket = self.raft.read() if self.raft.leading else None
         if ticket is not None:
             self._asked_by.append((ticket, peer, question.nonce, self.raft.commit_seq))

@@ -124,6 +124,10 @@ class Leader:
             reason = f"claims to lead term {self.raft.term}, which this node leads"
             self.raft.output.drop_links.append((sender, reason))
 
+    def note_without_right(self, peer: str) -> None:
+        """The member may not vote: what it has acknowledged may be forgotten."""
+        self._note_voting(self.progress[peer], voting=False)
+
     def _note_voting(self, progress: Progress, voting: bool) -> None:
         if progress.voting and not voting:
             # Its disk is another one: what the old one acknowledged is gone.

@@ -73,6 +73,29 @@ def test_a_wiped_member_does_not_join_before_it_holds_durably_what_was_committed
     assert may_vote(cluster, "C")
 
 
+def test_what_a_member_acknowledged_before_it_asked_to_join_commits_nothing_any_more() -> None:
+    """**S** Else the target that it is given would not cover the commit, and it could vote for a member without it."""
+    cluster = led_by("A")
+    cluster.hold_link(cluster.links["A", "B", "data"])
+    cluster.stop_disk("A")
+    client = cluster.client("A").send("SET k 1")
+    cluster.run(10)
+    leader = cluster["A"].raft.leading
+    assert leader is not None
+    assert leader.progress["C"].match_seq == 2
+    cluster.hold("A>C")
+    cluster.inject("C", "A", JoinQuestion(77))  # of a new life of C, which has asked before it was asked anything
+    cluster.settle()
+    cluster.start_disk("A")
+    cluster.settle()
+    assert cluster["A"].raft.durable_seq == 2
+    assert client.replies == []
+    assert cluster["A"].raft.commit_seq == 1
+    cluster.let_go("A>C")
+    cluster.run(200)  # it holds the record after all, and says so
+    assert client.take() == [b"OK"]
+
+
 def test_a_wiped_member_does_not_count_for_commits_or_rounds_before_it_may_vote() -> None:
     cluster = Cluster("ABC")
     cluster.elect("A")
