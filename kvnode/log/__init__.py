@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kvnode.log.ballot import Ballot
 from kvnode.log.damage import Finding, Hole
+from kvnode.log.damaged import DamagedLog
 from kvnode.log.discard import Cut
 from kvnode.log.errors import (
     DamageError,
@@ -20,6 +21,7 @@ from kvnode.log.errors import (
 from kvnode.log.identity import Identity, cluster_id
 from kvnode.log.record import BadRecord, Record
 from kvnode.log.recovery import Recovered, open_log
+from kvnode.log.survey import Survey
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Ballot",
     "Cut",
     "DamageError",
+    "DamagedLog",
     "DiskError",
     "DoesNotFit",
     "Finding",
@@ -39,6 +42,7 @@ __all__ = [
     "NoSpaceError",
     "Record",
     "Recovered",
+    "Survey",
     "WriteAheadLog",
     "cluster_id",
     "open_log",
