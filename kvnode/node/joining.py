@@ -13,6 +13,8 @@ Why every member's term: a member that campaigned with this node's forgotten vot
 Were one left out, this node could vote a second time in its term. (Recovery by a majority alone is known to be
 unsafe: Michael et al., "Recovering Shared Objects Without Stable Storage", DISC 2017.)
 
+A node that was set aside for damage takes the second way, never the first: whatever it holds, it is not empty.
+
 The nonce is new with each start, so that no answer to an earlier life of this node counts.
 """
 
@@ -29,12 +31,14 @@ ASK_INTERVAL_MS = 200.0
 
 
 class Joining:
-    def __init__(self, node: Node, nonce: int) -> None:
+    def __init__(self, node: Node, nonce: int, *, was_set_aside: bool) -> None:
+        """`was_set_aside`: the right to vote was taken away, for something may be missing here."""
         self.node = node
         self.raft = node.raft
         self.is_done = node.raft.may_vote
         self._is_saving = False
         self._nonce = nonce
+        self._was_set_aside = was_set_aside
         self._empty: dict[str, bool] = {}
         self._terms: dict[str, int] = {}
         self._target_seq: int | None = None
@@ -74,7 +78,8 @@ class Joining:
             self._target_seq, self._target_term = target.seq, target.term
 
     def _is_empty(self) -> bool:
-        return self.raft.index.last_seq == 0 and self.raft.term == 0
+        """Whether this node never took part in anything. What it holds does not tell where something was lost."""
+        return self.raft.index.last_seq == 0 and self.raft.term == 0 and not self._was_set_aside
 
     def _maybe_join(self) -> None:
         if self.missing():

@@ -132,7 +132,7 @@ class Node:
         self.disk = DiskState(self)
         self.following = Following(self, random.getrandbits(50))
         self.reads = Reads(self, applier.keyspace, Cursors(random.getrandbits(51)))
-        self.joining = Joining(self, random.getrandbits(62))
+        self.joining = Joining(self, random.getrandbits(62), was_set_aside=recovered.identity.set_aside != "")
         self.scrubbing = Scrubbing(self, random.getrandbits(48))
         self.comparing = Comparing(self, random.getrandbits(62))
         self.session_commands = SessionCommands(self)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kvnode.node.deeds import AppendRecords
@@ -28,6 +30,37 @@ def test_a_new_cluster_votes_when_all_members_have_said_that_they_are_empty() ->
     cluster.run(3000)
     assert len(cluster.leaders) == 1
     assert cluster.client("B").ask("SET k 1") == b"OK"
+
+
+def set_aside(cluster: Cluster, member: str) -> None:
+    """Its disk is as empty as a new one, but says why."""
+    cluster.wipe(member)
+    log = cluster.hosts[member].log
+    log.save_identity(replace(log.identity, set_aside="the ballot can not be read"))
+
+
+def test_a_member_that_was_set_aside_is_never_empty() -> None:
+    """**S** Else members that have all lost their disks would begin anew, as if nothing had ever been committed."""
+    cluster = Cluster("ABC", may_vote=False, down="ABC")
+    set_aside(cluster, "B")
+    cluster.start("A")
+    cluster.start("B")
+    cluster.start("C")
+    cluster.run(3000)
+    assert not any(may_vote(cluster, member) for member in "ABC")
+
+
+def test_a_member_that_was_set_aside_joins_when_a_leader_has_brought_it_up_to_date() -> None:
+    cluster = led_by("A")
+    cluster.crash("C")
+    set_aside(cluster, "C")
+    cluster.client("A").ask("SET k 1")
+    cluster.start("C")
+    assert not may_vote(cluster, "C")
+    cluster.run(1000)
+    assert may_vote(cluster, "C")
+    assert cluster.log("C") == cluster.log("A")
+    assert cluster.hosts["C"].log.identity.set_aside == ""
 
 
 @pytest.mark.parametrize("may_vote_at_first", [False, True])
