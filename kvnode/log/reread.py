@@ -12,8 +12,8 @@ from pathlib import Path
 
 from kvnode.log.files import CHUNK_BYTES, Files
 from kvnode.log.identity import Identity
-from kvnode.log.record import FORMAT_VERSION, HEADER_BYTES, BadRecord, decode_at, unframe
-from kvnode.log.segment import read_header, why_header_is_wrong
+from kvnode.log.record import FORMAT_VERSION, HEADER_BYTES, BadRecord, decode_at, decode_header, unframe
+from kvnode.log.segment import why_header_is_wrong
 
 BadRange = tuple[int, int, str]
 """(after_seq, last_seq, reason): records that can not be read; the header of a segment where the seqs are the same."""
@@ -73,7 +73,7 @@ def find_bad(files: Files, piece: Piece, identity: Identity) -> tuple[list[BadRa
 
 def _why_header_is_bad(files: Files, fd: int, piece: Piece, first_seq: int, identity: Identity) -> str | None:
     try:
-        header, header_end = read_header(files, fd)
+        header, header_end = decode_header(files.pread(fd, piece.start, 0))
     except BadRecord as bad:
         return f"the segment's header can not be read: {bad.reason}"
     except OSError as error:

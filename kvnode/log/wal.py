@@ -116,9 +116,9 @@ class WriteAheadLog:
         """Make records durable that continue the log: all with one write and one fdatasync."""
         if not records:
             return
-        self._check_append(records)
-        data = records[0].raw if len(records) == 1 else b"".join([record.raw for record in records])
         with self._deed("append to the log"):
+            self._check_append(records)
+            data = records[0].raw if len(records) == 1 else b"".join([record.raw for record in records])
             if self._segments[-1].last_seqs and self._segments[-1].end + len(data) > self._options.segment_bytes:
                 self._roll()
             segment = self._segments[-1]
@@ -142,10 +142,10 @@ class WriteAheadLog:
 
     def cut(self, after_seq: int, reason: str = "the records were replaced by a later term's") -> Cut | None:
         """Durably remove every record after `after_seq`, which ends a record (or is 0); None if there is none."""
-        invariant(after_seq <= self.last_seq, f"can not cut after seq {after_seq}, the log ends at {self.last_seq}")
-        if after_seq == self.last_seq:
-            return None
         with self._deed("cut the log"):
+            invariant(after_seq <= self.last_seq, f"can not cut after seq {after_seq}, the log ends at {self.last_seq}")
+            if after_seq == self.last_seq:
+                return None
             position = position_after(self._segments, after_seq)
             kept = self._segments[position]
             offset = kept.offset_after(after_seq)
@@ -197,11 +197,11 @@ class WriteAheadLog:
 
     def save_ballot(self, term: int, vote: str | None) -> None:
         """Make term and vote durable; before any message that depends on them, and before records of that term."""
-        invariant(
-            term > self.ballot.term or (term == self.ballot.term and self.ballot.vote in (None, vote)),
-            f"ballot {self.ballot} can not become term {term}, vote {vote}",
-        )
         with self._deed("save the ballot"):
+            invariant(
+                term > self.ballot.term or (term == self.ballot.term and self.ballot.vote in (None, vote)),
+                f"ballot {self.ballot} can not become term {term}, vote {vote}",
+            )
             ballot = Ballot(term, vote)
             replace_durably(self._files, self.directory / ballots.NAME, encode_ballot(ballot))
             self.ballot = ballot

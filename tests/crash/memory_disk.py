@@ -1,7 +1,7 @@
-"""A disk in memory, for the port kvnode.log.files.Files: it counts calls, stops at the n-th, and loses power.
+"""A disk in memory, for the port kvnode.log.files.Files: it counts calls, stops at the n-th, fails, fills up.
 
 What was written is in the cache; what was fsynced is on the platter. `after_crash(model)` is the disk that the next
-start finds:
+start finds when the power fails:
 
     kept             the cache survived: the process was killed, the machine was not
     synced           only what was fsynced: files and directories
@@ -14,6 +14,7 @@ start finds:
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from random import Random
 
@@ -25,16 +26,27 @@ class PowerCut(BaseException):
 
 
 class MemoryFile:
+    """`unreadable`: offsets of bytes whose reading fails."""
+
     def __init__(self, data: bytes = b"") -> None:
         self.data = bytearray(data)
         self.synced = bytes(data)
+        self.unreadable: set[int] = set()
+
+    def write(self, data: bytes, offset: int) -> None:
+        self.data.extend(bytes(max(0, offset - len(self.data))))
+        self.data[offset : offset + len(data)] = data
 
 
 Directory = dict[str, "MemoryFile | None"]  # None: a directory of that name
 
 
 class MemoryDisk:
-    """`calls` lists the changing calls so far, as (name, what); the `stop_at`-th of them (from 0) raises PowerCut."""
+    """`calls` lists the changing calls so far, as (name, what); the `stop_at`-th of them (from 0) raises PowerCut.
+
+    `fail_at`: the error that the n-th of them raises; a write that fails leaves `part_written` of its data. `room`: the
+    bytes that fit into all files together; a write that needs more writes what fits, and a new file needs one at least.
+    """
 
     def __init__(self) -> None:
         self.cached: dict[Path, Directory] = {Path("/"): {}}
@@ -42,6 +54,8 @@ class MemoryDisk:
         self.calls: list[tuple[str, str]] = []
         self.stop_at: int | None = None
         self.fail_at: dict[int, OSError] = {}
+        self.part_written = 0.0
+        self.room: int | None = None
         self._open: dict[int, tuple[Path, MemoryFile]] = {}
         self._next_fd = 100
         self._locks: dict[int, Path] = {}
@@ -92,6 +106,11 @@ class MemoryDisk:
         path = Path(path)
         del self.cached[path.parent][path.name], self.synced[path.parent][path.name]
 
+    @property
+    def bytes_used(self) -> int:
+        files = {id(file): file for directory in self.cached.values() for file in directory.values()}
+        return sum(len(file.data) for file in files.values() if file is not None)
+
     # The port.
 
     def open_read(self, path: Path) -> int:
@@ -102,6 +121,8 @@ class MemoryDisk:
 
     def create(self, path: Path) -> int:
         self._call("create", path.name)
+        if self.room is not None and path.name not in self.cached[path.parent] and self.bytes_used >= self.room:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
         file = self.cached[path.parent].setdefault(path.name, MemoryFile())
         assert file is not None
         file.data.clear()
@@ -124,13 +145,23 @@ class MemoryDisk:
         return len(self._open[fd][1].data)
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:
-        return bytes(self._open[fd][1].data[offset : offset + count])
+        path, file = self._open[fd]
+        if any(offset <= at < offset + count for at in file.unreadable):
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return bytes(file.data[offset : offset + count])
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> None:
         path, file = self._open[fd]
-        self._call("pwrite", path.name)
-        file.data.extend(bytes(max(0, offset - len(file.data))))
-        file.data[offset : offset + len(data)] = data
+        try:
+            self._call("pwrite", path.name)
+        except OSError:
+            file.write(data[: int(len(data) * self.part_written)], offset)
+            raise
+        growth = offset + len(data) - len(file.data)
+        if self.room is not None and growth > 0 and (lacking := self.bytes_used + growth - self.room) > 0:
+            file.write(data[: max(0, len(data) - lacking)], offset)
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        file.write(data, offset)
 
     def truncate(self, fd: int, size: int) -> None:
         path, file = self._open[fd]

@@ -9,43 +9,14 @@ from pathlib import Path
 import pytest
 
 from kvnode.invariant import InvariantError
-from kvnode.log import DiskError, ForeignLogError, LogOptions, Record, WriteAheadLog, cluster_id, open_log
+from kvnode.log import DiskError, ForeignLogError, LogOptions, Record, cluster_id, open_log
 from kvnode.log.mark import decode_mark
 from kvnode.log.record import split
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, open_memory, raws, segment_paths
 from tests.crash.memory_disk import MemoryDisk
+from tests.unit.log.open_logs import filled, make, read_all
 
 MARK = DIRECTORY / "mark"
-
-
-def make(term: int = 1, segment_bytes: int = 400) -> tuple[MemoryDisk, WriteAheadLog]:
-    disk = MemoryDisk()
-    log = open_memory(disk, segment_bytes=segment_bytes).log
-    log.save_ballot(term, None)
-    disk.calls.clear()
-    return disk, log
-
-
-def filled(count: int = 12) -> tuple[MemoryDisk, WriteAheadLog, list[Record]]:
-    """One record at a time, four of them to a segment."""
-    disk, log = make()
-    records = chain(count)
-    for record in records:
-        log.append([record])
-    disk.calls.clear()
-    return disk, log, records
-
-
-def read_all(log: WriteAheadLog, after_seq: int = 0, bytes_max: int = 1 << 20) -> list[bytes]:
-    found: list[bytes] = []
-    while True:
-        data, last_seq = log.read(after_seq, bytes_max)
-        if not data:
-            return found
-        pieces = split(data)
-        assert pieces[-1].last_seq == last_seq
-        found += raws(pieces)
-        after_seq = last_seq
 
 
 def test_an_append_is_one_write_and_one_sync_then_the_mark() -> None:
