@@ -147,7 +147,7 @@ def identify(files: Files, directory: Path, wanted: Identity) -> tuple[Identity 
                 f"{directory} is not a kvnode data directory: it holds {strangers[0]!r} and no identity. Nothing was "
                 "touched. Name an empty or a new directory."
             )
-        if not _has_remains(files, directory, names):
+        if not has_remains(files, directory, names):
             return None, None
         reason = "the file identity is missing, though something was recorded in this directory"
     else:
@@ -161,7 +161,7 @@ def identify(files: Files, directory: Path, wanted: Identity) -> tuple[Identity 
     return wanted, reason
 
 
-def _has_remains(files: Files, directory: Path, names: Iterable[str]) -> bool:
+def has_remains(files: Files, directory: Path, names: Iterable[str]) -> bool:
     """Whether there is more than what an interrupted making of a new directory leaves behind: anything recorded."""
     if DISCARDED in names and files.listdir(directory / DISCARDED):
         return True
