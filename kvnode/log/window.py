@@ -3,7 +3,7 @@
 Where the disk does not give a piece of the file, the rest is read in smaller pieces, and no record is believed that
 lies on a piece that is missing.
 
-Bounds: memory is a window, CHUNK_BYTES or one record. A file may be full of things that look like the beginning of a
+Bounds: memory is a window, `chunk_bytes` or one record. A file may be full of things that look like the beginning of a
 huge record. Such a beginning is looked at first (the fields of a record up to its entries stand at its front and tell
 whether it can be one here), and reading and checking in vain is counted: beyond WASTE_FACTOR times the file's size the
 search ends, and the rest of the file is bad.
@@ -36,11 +36,20 @@ _BEGINNING_BYTES_MAX = HEADER_BYTES + 5 + 5 * 9 + 5
 class Window:
     """See the module. The bytes [0, size) of an open file; `progress` is told of bytes read for the first time."""
 
-    def __init__(self, files: Files, fd: int, size: int, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        files: Files,
+        fd: int,
+        size: int,
+        progress: Callable[[int], None] | None = None,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
         self.size = size
         self._files = files
         self._fd = fd
         self._progress = progress
+        self._chunk_bytes = chunk_bytes
         self._data = b""
         self._at = 0
         self._read_to = 0
@@ -52,7 +61,7 @@ class Window:
 
     def head(self, count: int) -> bytes:
         """The first bytes of the file, or fewer where the file ends; zeros where the disk does not give them."""
-        self._load(0, max(count, CHUNK_BYTES))
+        self._load(0, max(count, self._chunk_bytes))
         return self._data[:count]
 
     def record_at(self, offset: int) -> Record:
@@ -80,7 +89,7 @@ class Window:
         """(offset, record) of the first record at or after `offset` whose entries are within low_seq … high_seq."""
         while offset + HEADER_BYTES < self.size and self._waste_left > 0:
             if not self._covers(offset, _BEGINNING_BYTES_MAX):
-                self._load(offset, CHUNK_BYTES)
+                self._load(offset, self._chunk_bytes)
             match = _BEGINNING.search(self._data, offset - self._at)
             if match is None:
                 end = self._at + len(self._data)
@@ -125,7 +134,7 @@ class Window:
         """Whether the file holds nothing but zeros from `start` on, and at least one."""
         at = start
         while at < self.size:
-            self._load(at, CHUNK_BYTES)
+            self._load(at, self._chunk_bytes)
             if not self._data or self._data.strip(b"\0") or self._is_unreadable(at, at + len(self._data)):
                 return False
             at += len(self._data)
@@ -151,7 +160,7 @@ class Window:
         size = self.announced(offset) or HEADER_BYTES
         if self._at <= offset and (offset + size <= end or end >= self.size):
             return False
-        self._load(offset, max(size, CHUNK_BYTES))
+        self._load(offset, max(size, self._chunk_bytes))
         return True
 
     def _covers(self, offset: int, count: int) -> bool:
