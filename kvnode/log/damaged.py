@@ -132,8 +132,8 @@ class DamagedLog:
             filler.publish()
             self._filler = None
             self._look({draft.path for draft in filler.drafts})
-            is_closed = not self._picture.breaks or self._picture.breaks[0].hole.before.seq >= filler.hole.next_seq
-            invariant(is_closed, f"a hole that was filled is still there: {filler.hole}")
+            if self._picture.breaks and self._picture.breaks[0].hole.before.seq < filler.hole.next_seq:
+                raise DoesNotFit("after", f"More damage was found there while it was healed: {self.holes[0]}")
         return True
 
     def give_up(self, reason: str) -> Cut:

@@ -51,6 +51,8 @@ class Scrubbing:
         self._piece_bytes = min(max(PIECE_BYTES[0], int(self._bytes_per_ms * SWEEP_MS)), PIECE_BYTES[1])
         self._due_ms = node.now_ms + config.scrub_pause_ms if self._bytes_per_ms else inf
         self._at_seq = 0
+        self._pass_to_seq = 0
+        """Where the present pass ends: the log's end when it began, or under load it would never end."""
         self._is_reading = False
         self._suspects: deque[int] = deque()  # seqs after which to look at once
         self._bad: deque[_Bad] = deque()  # found, not healed yet; the first is being healed
@@ -100,6 +102,12 @@ class Scrubbing:
     def _look(self, after_seq: int) -> None:
         index = self.raft.index
         expected = []
+        is_pass = after_seq == self._at_seq and self.now_ms >= self._due_ms
+        if is_pass and after_seq == 0:
+            self._pass_to_seq = self.raft.durable_seq
+        if is_pass and after_seq >= self._pass_to_seq:
+            self._end_pass()
+            return
         if index.ends_at(after_seq) and after_seq < self.raft.durable_seq:
             expected = index.records_after(after_seq, self._piece_bytes)
             while expected and expected[-1][0] > self.raft.durable_seq:
@@ -107,8 +115,8 @@ class Scrubbing:
         if expected:
             self._is_reading = True
             self.node.outputs.reads.append(ScrubRecords(after_seq, expected))
-        elif after_seq == self._at_seq and self.now_ms >= self._due_ms:
-            self._end_pass()
+        elif is_pass:
+            self._end_pass()  # that place has been cut off meanwhile
 
     def _end_pass(self) -> None:
         if self._at_seq:

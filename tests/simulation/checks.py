@@ -1,0 +1,132 @@
+"""What must hold after every turn of every node, in every run.
+
+S1  one leader in a term                      S5  commit seq and term never go back while a node lives
+S2  logs agree where they are committed       S6  what is committed is durable at a majority
+S3  what is committed never changes           S7  no member votes twice in a term, over all its lives
+S4  applied in order, never beyond commit     S8  equal key spaces at equal seqs (at the end: see run.py)
+
+and what a message promises when it leaves: a vote and a term are on the disk, and so is all that is acknowledged.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+from kvnode.log.wal import WriteAheadLog
+from kvnode.node.node import Node
+from kvnode.raft import LogIndex
+from kvnode.raft import messages as m
+from kvnode.raft.candidate import Candidate
+from tests.simulation.host import Host
+from tests.simulation.world import Violation, World
+
+
+class Checks:
+    """`committed` is the one history: the end of each committed record -> its checksum."""
+
+    def __init__(self, world: World, hosts: list[Host]) -> None:
+        self.world = world
+        self.hosts = hosts
+        self.committed: dict[int, int] = {0: 0}
+        self.committed_seq = 0
+        self._leaders: dict[int, str] = {}
+        self._votes: dict[tuple[str, int], str] = {}
+        self._seen: dict[str, tuple[int, int, int, int]] = {}  # host -> (life, commit, applied, term)
+        self._past: dict[str, list[tuple[LogIndex, int]]] = {host.id: [] for host in hosts}
+        self._present: dict[str, Node] = {}
+        for host in hosts:
+            host.watch = self.after_turn
+
+    # Before a message leaves
+
+    def attach(self, host: Host) -> None:
+        """Look at what the node of this life says."""
+        node = host.node
+        if node is None or self._present.get(host.id) is node:
+            return
+        before = self._present.get(host.id)
+        if before is not None:
+            self._past[host.id].append((before.raft.index, before.raft.durable_seq))
+        self._present[host.id] = node
+        send = node.peers.send
+
+        def checked(peer: str, message: Any) -> None:
+            self._on_send(host, node, peer, message)
+            send(peer, message)
+
+        node.peers.send = checked  # type: ignore[method-assign]
+
+    def _on_send(self, host: Host, node: Node, peer: str, message: Any) -> None:
+        log: WriteAheadLog = host.log
+        if isinstance(message, m.VoteReply) and message.granted:
+            self._require(log.ballot.vote == peer and log.ballot.term == message.term, host, "a vote is durable first")
+            self._vote(host, message.term, peer)
+        elif isinstance(message, m.Appended):
+            is_durable = message.match_seq <= log.last_seq and node.raft.index.ends_at(message.match_seq)
+            self._require(is_durable, host, f"what is acknowledged is durable: {message}, {log!r}")
+        elif isinstance(message, m.VoteRequest | m.Heartbeat | m.Append):
+            self._require(log.ballot.term >= message.term, host, f"a term is durable before it is claimed: {message}")
+
+    def _vote(self, host: Host, term: int, candidate: str) -> None:
+        given = self._votes.setdefault((host.id, term), candidate)
+        self._require(given == candidate, host, f"S7 votes for {candidate} in term {term}, after {given}")
+
+    # After a turn
+
+    def after_turn(self, host: Host) -> None:
+        node = host.node
+        if node is None:
+            return
+        self.attach(host)
+        raft, applied_seq = node.raft, node.applier.applied_seq
+        life, commit_before, applied_before, term_before = self._seen.get(host.id, (0, 0, 0, 0))
+        if life == host.life:
+            self._require(raft.commit_seq >= commit_before, host, f"S5 the commit seq goes back from {commit_before}")
+            self._require(applied_seq >= applied_before, host, f"S4 the applied seq goes back from {applied_before}")
+            self._require(raft.term >= term_before, host, f"S5 the term goes back from {term_before}")
+        self._require(applied_seq <= raft.commit_seq, host, "S4 applied beyond the commit seq")
+        self._check_role(host, node)
+        if life != host.life or raft.commit_seq != commit_before:
+            self._check_commit(host, raft.index, raft.commit_seq)
+        self._seen[host.id] = (host.life, raft.commit_seq, applied_seq, raft.term)
+
+    def _check_role(self, host: Host, node: Node) -> None:
+        raft = node.raft
+        role = raft._role
+        if isinstance(role, Candidate) and not role._pre_vote and raft.id in role._granted:
+            self._require(raft.may_vote, host, "a candidate without the right to vote")
+            self._vote(host, raft.term, raft.id)
+        if raft.leading is not None:
+            leader = self._leaders.setdefault(raft.term, host.id)
+            self._require(leader == host.id, host, f"S1 leads term {raft.term}, and so does {leader}")
+
+    def _check_commit(self, host: Host, index: LogIndex, seq: int) -> None:
+        known = self.committed_seq
+        if seq <= known:
+            self._require(self.committed.get(seq) == index.checksum_at(seq), host, f"S3 another record at seq {seq}")
+            return
+        has_known = index.ends_at(known) and index.checksum_at(known) == self.committed[known]
+        self._require(has_known, host, f"S2 commits {seq}, but has another record at committed seq {known}")
+        for row in range(bisect_right(index._ends, known), bisect_right(index._ends, seq)):
+            self.committed[index._ends[row]] = index._checksums[row]
+        self.committed_seq = seq
+        holders = [each.id for each in self.hosts if self._holds(each, seq)]
+        is_majority = len(holders) > len(self.hosts) // 2
+        self._require(is_majority, host, f"S6 commits seq {seq}, which is durable at {holders} alone")
+
+    def _holds(self, host: Host, seq: int) -> bool:
+        """Whether it ever had the record durably: also on a disk that was wiped since."""
+        lives = list(self._past[host.id])
+        present = self._present.get(host.id)
+        if present is not None:
+            lives.append((present.raft.index, present.raft.durable_seq))
+        checksum = self.committed[seq]
+        return any(
+            durable_seq >= seq and index.ends_at(seq) and index.checksum_at(seq) == checksum
+            for index, durable_seq in lives
+        )
+
+    def _require(self, condition: bool, host: Host, rule: str) -> None:
+        if not condition:
+            raise Violation(f"{rule} [{host!r}]")
