@@ -18,6 +18,8 @@ from kvnode.node.set_aside import SetAside
 from kvnode.runtime.connections import ClientConnection, LinkConnection
 from kvnode.runtime.disk import Worker
 from kvnode.runtime.loading import READING, SET_ASIDE
+from kvnode.runtime.slow_fsyncs import SlowFsyncs
+from kvnode.runtime.writing import Reading, Writing
 
 if TYPE_CHECKING:
     from kvnode.log.damaged import DamagedLog
@@ -52,7 +54,7 @@ class Runtime:
         self._timer_ms = 0.0
         self._last_id = 0
         self._is_draining = False
-        self._fsyncs_warned = 0
+        self._slow_fsyncs: SlowFsyncs | None = None
 
     def next_id(self) -> int:
         self._last_id += 1
@@ -68,9 +70,10 @@ class Runtime:
         self.why_loading = READING if self.node else SET_ASIDE
         self.over = self.loop.create_future()
         self._log = log
-        self._fsyncs_warned = 0
-        self._writer = Worker("log writer", log, self._post_from_thread, self._fail_from_thread)
-        self._reader = Worker("log reader", log, self._post_from_thread, self._fail_from_thread)
+        slow = log.counters.slow_fsyncs if isinstance(log, WriteAheadLog) else None
+        self._slow_fsyncs = None if slow is None else SlowFsyncs(slow, self.config.fsync_warn_ms)
+        self._writer = Worker("log writer", Writing(log, self._post_from_thread), self._fail_from_thread)
+        self._reader = Worker("log reader", Reading(log, self._post_from_thread), self._fail_from_thread)
         for client in list(self.clients.values()) if self.node else ():
             client.loaded()
         self._turn()
@@ -193,11 +196,10 @@ class Runtime:
             client.transport.abort()
 
     def _warn_of_slow_fsync(self) -> None:
-        counters = self._log.counters
-        took_ms = counters.fsync_last_us / 1000
-        if took_ms > self.config.fsync_warn_ms and counters.fsyncs != self._fsyncs_warned:
-            self._fsyncs_warned = counters.fsyncs
-            self.logger.warning("slow disk: one fsync took long, and every write waits for one", ms=round(took_ms))
+        told = self._slow_fsyncs.maybe_tell(self.now_ms()) if self._slow_fsyncs else None
+        if told is not None:
+            sentence, took_ms = told
+            self.logger.warning(sentence, ms=took_ms)
 
     def _set_timer(self, deadline_ms: float) -> None:
         if self._timer is not None:

@@ -67,7 +67,11 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
             cluster_id=identity,
             node_id=config.id,
             members=config.member_ids,
-            options=LogOptions(segment_bytes=config.segment_bytes, record_bytes_max=config.record_bytes_max),
+            options=LogOptions(
+                segment_bytes=config.segment_bytes,
+                record_bytes_max=config.record_bytes_max,
+                fsync_warn_ms=config.fsync_warn_ms,
+            ),
             on_record=take,
         )
 
