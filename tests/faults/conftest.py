@@ -52,9 +52,10 @@ def make_faulty(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -
 
 @pytest.fixture
 def small_disks(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisks]:
-    """Three new nodes with a leader, each on a small disk of its own."""
+    """Three new nodes with a leader, each on a small disk of its own: a tmpfs, or what the test's parameter says."""
+    kind = getattr(request, "param", "tmpfs")
     try:
-        cluster = SmallDisks(tmp_path / "cluster", "ABC", QUICK | {"segment_bytes": 65536}, library)
+        cluster = SmallDisks(tmp_path / "cluster", "ABC", QUICK | {"segment_bytes": 65536}, library, kind)
     except CanNotMount as error:
         pytest.skip(f"small disks can not be mounted here: {error}")
     request.node.stash[CLUSTERS] = [cluster]

@@ -11,46 +11,49 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kvnode.log import reader
-from kvnode.log.files import REAL
 from kvnode.log.identity import decode_identity
-from kvnode.log.record import encode
+from kvnode.log.record import Record, decode_at, decode_header, encode
 from kvnode.log.recovery import open_log
-from kvnode.log.segment import read_records
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record is: `size` bytes at `offset` of `path`."""
+    """A record, and where it is: at `offset` of `path`."""
 
     path: Path
     offset: int
-    size: int
-    first_seq: int
-    last_seq: int
+    record: Record
+
+    @property
+    def size(self) -> int:
+        return len(self.record.raw)
+
+
+def segments(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*.log"))
 
 
 def places(directory: Path) -> Iterator[Place]:
-    """Every record of an undamaged log."""
-    for segment in reader.segments(directory):
-        offset = segment.start
-        fd = REAL.open_read(segment.path)
-        try:
-            for record in read_records(REAL, fd, segment.start, segment.size):
-                yield Place(segment.path, offset, len(record.raw), record.first_seq, record.last_seq)
-                offset += len(record.raw)
-        finally:
-            REAL.close(fd)
+    """Every record of an undamaged log that nobody writes to; BadRecord where it is not."""
+    for path in segments(directory):
+        data = path.read_bytes()
+        _, offset = decode_header(data)
+        while offset < len(data):
+            record = decode_at(data, offset)
+            yield Place(path, offset, record)
+            offset += len(record.raw)
 
 
 def places_of(directory: Path, seqs: Iterable[int]) -> list[Place]:
     """Where the records are that hold these entries."""
     wanted = set(seqs)
-    return [place for place in places(directory) if wanted & set(range(place.first_seq, place.last_seq + 1))]
+    return [
+        place for place in places(directory) if wanted & set(range(place.record.first_seq, place.record.last_seq + 1))
+    ]
 
 
 def last_seq(directory: Path) -> int:
-    return list(places(directory))[-1].last_seq
+    return list(places(directory))[-1].record.last_seq
 
 
 def flip(path: Path, offset: int, count: int = 1) -> None:
@@ -71,10 +74,6 @@ def flip_records(directory: Path, seqs: Iterable[int]) -> list[Place]:
     return spoilt
 
 
-def segments(directory: Path) -> list[Path]:
-    return sorted(directory.glob("*.log"))
-
-
 def forge(directory: Path, from_seq: int) -> None:
     """Write the log anew, with another value in each SET from this entry on: every checksum is right, and so is the
     chain, but it is another history."""
@@ -82,7 +81,7 @@ def forge(directory: Path, from_seq: int) -> None:
     forged = directory.with_name(directory.name + ".forged")
     opened = open_log(forged, cluster_id=identity.cluster_id, node_id=identity.node_id, members=identity.members)
     checksum = 0
-    for record in reader.scan(directory):
+    for record in [place.record for place in places(directory)]:
         entries = record.entries if record.last_seq < from_seq else [_forged(entry) for entry in record.entries]
         written = encode(
             checksum, record.first_seq, record.term, record.time_ms, record.commit_seq, entries, record.origins

@@ -1,28 +1,43 @@
-"""Real nodes on small disks of their own, which a ballast file fills: `fill("A", room_bytes)` and `make_room("A")`."""
+"""Real nodes on small disks of their own, which a ballast file fills: `fill("A", room_bytes)` and `make_room("A")`.
+
+A tmpfs, or an ext4 in a file: there, space is promised at the write and taken at the fsync, in whole blocks.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.faults.disks import FaultyCluster
 
-DISK_BYTES = 8 * 1024 * 1024
+DISK_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 8192
 
 
 class CanNotMount(Exception):
     """Mounting needs the right to."""
 
 
+def _run(*command: str) -> None:
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise CanNotMount(f"there is no {command[0]}") from None
+    except subprocess.CalledProcessError as error:
+        raise CanNotMount(error.stderr.strip()) from None
+
+
 class SmallDisks(FaultyCluster):
-    """Each member's data directory is on a tmpfs of its own. `unmount` after `close`."""
+    """Each member's data directory is on a disk of its own. `kind`: tmpfs or ext4. `unmount` after `close`."""
 
     def __init__(
-        self, directory: Path, ids: Iterable[str], options: Mapping[str, object] | None, library: Path
+        self, directory: Path, ids: Iterable[str], options: Mapping[str, object] | None, library: Path, kind: str
     ) -> None:
         super().__init__(directory, ids, options, library)
+        self._kind = kind
         self._mounted: list[Path] = []
         try:
             for id in self.ids:
@@ -39,10 +54,14 @@ class SmallDisks(FaultyCluster):
 
     def _mount(self, disk: Path) -> None:
         disk.mkdir(parents=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "kvnode-test", str(disk)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise CanNotMount(done.stderr.strip())
+        if self._kind == "tmpfs":
+            _run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "kvnode-test", str(disk))
+        else:
+            image = disk.with_suffix(".img")
+            with image.open("wb") as file:
+                file.truncate(DISK_BYTES)
+            _run("mkfs.ext4", "-q", "-m", "0", str(image))
+            _run("mount", "-o", "loop", str(image), str(disk))
         self._mounted.append(disk)
 
     def unmount(self) -> None:
@@ -53,10 +72,17 @@ class SmallDisks(FaultyCluster):
         return self._disk(id) / "ballast"
 
     def fill(self, id: str, room_bytes: int = 0) -> None:
-        """Leave so much room on the disk, a page more or less."""
-        state = os.statvfs(self._disk(id))
+        """Leave so much room on the disk, a page more or less, and what its node takes meanwhile."""
         with self._ballast(id).open("wb") as ballast:
-            os.posix_fallocate(ballast.fileno(), 0, state.f_bavail * state.f_frsize - room_bytes)
+            size = 0
+            while (left := self._room_bytes(id) - room_bytes) >= PIECE_BYTES:
+                with suppress(OSError):  # the node was quicker
+                    os.posix_fallocate(ballast.fileno(), size, min(left, DISK_BYTES // 8))
+                    size += min(left, DISK_BYTES // 8)
+
+    def _room_bytes(self, id: str) -> int:
+        state = os.statvfs(self._disk(id))
+        return state.f_bavail * state.f_frsize
 
     def make_room(self, id: str) -> None:
         self._ballast(id).unlink()

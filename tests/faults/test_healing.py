@@ -317,9 +317,9 @@ def test_lost_at_every_member(make_faulty: MakeFaulty) -> None:
     for id in cluster.ids:
         assert cluster.wait_for_exit(id, START_S) == EXIT_LOST
         errors = [line for line in cluster.log_text(id).splitlines() if "level=error" in line]
-        entries = f"entries {spoilt.first_seq} to {spoilt.last_seq}"
-        if spoilt.first_seq == spoilt.last_seq:
-            entries = f"entry {spoilt.first_seq}"
+        entries = f"entries {spoilt.record.first_seq} to {spoilt.record.last_seq}"
+        if spoilt.record.first_seq == spoilt.record.last_seq:
+            entries = f"entry {spoilt.record.first_seq}"
         assert entries in errors[-1]
         assert "lost at every member" in errors[-1]
         assert {path.name: path.read_bytes() for path in damage.segments(cluster.data(id))} == names[id]
