@@ -103,8 +103,9 @@ def _choose(runs: Sequence[Run]) -> tuple[list[Run], dict[tuple[Path, int], Prob
     def drop(run: Run, problem: Problem) -> None:
         reasons.setdefault((run.path, run.begin), problem)
 
-    for found, following in zip(runs, [*runs[1:], None], strict=True):
+    for number, found in enumerate(runs):
         run: Run | None = found
+        following = runs[number + 1] if number + 1 < len(runs) else None
         is_continued = following is not None and _link(following, found) is Link.CONTINUES
         while run is not None and (link := _link(run, kept[-1] if kept else None)) in (Link.CONTRADICTS, Link.OVERLAPS):
             if not kept:
