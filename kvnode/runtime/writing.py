@@ -145,10 +145,16 @@ class Writing:
 
     def _drop_after(self, after_seq: int) -> None:
         """These records were never written, and never will be."""
+        kept: list[Performable] = []
         for deed in self._kept:
             if isinstance(deed, AppendRecords):
                 deed.records[:] = [record for record in deed.records if record.last_seq <= after_seq]
-        self._kept = [deed for deed in self._kept if not (isinstance(deed, AppendRecords) and not deed.records)]
+                if not deed.records:
+                    continue
+            elif isinstance(deed, CutLog) and deed.after_seq > after_seq:
+                deed = CutLog(after_seq)  # the log may not even reach to where that one would have cut
+            kept.append(deed)
+        self._kept = kept
 
     def _perform_urgent(self, events: list[Event]) -> None:
         """What the reserve is for."""
