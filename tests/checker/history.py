@@ -40,12 +40,7 @@ class Status(Enum):
 
 OK, FAIL, UNKNOWN = Status.OK, Status.FAIL, Status.UNKNOWN
 
-_STATUS_OF_CODES = {
-    "CLUSTERDOWN": FAIL,
-    "LOADING": FAIL,
-    "MISCONF": FAIL,
-    "UNKNOWN": UNKNOWN,
-}
+_FAILURES = ("CLUSTERDOWN ", "LOADING ", "MISCONF ", "ERR max number of clients reached")
 
 
 class Error(NamedTuple):
@@ -82,8 +77,10 @@ History = list[Operation]
 
 
 def status_of_error(text: str) -> Status:
-    """What an error reply says of the command, by its code; `text` is without the leading `-`."""
-    return _STATUS_OF_CODES.get(text.partition(" ")[0], OK)
+    """What an error reply says of the command; `text` is without the leading `-`."""
+    if text.startswith(_FAILURES):
+        return FAIL
+    return UNKNOWN if text.startswith("UNKNOWN ") else OK
 
 
 class Recorder:

@@ -10,11 +10,13 @@ Horn and Kroening). Operations on several keys tie these together.
 The known operations of a part are numbered in the order of their returns. So the first return among those not taken is
 that of the lowest number, and what was taken is a number, `low`, below which all are, and bits for the few above it:
 memory for a step does not grow with the length of the history. Operations with unknown outcome come after the known
-ones, in the order of invocation, with bits of their own, and need never be taken. Two rules keep the search small, and
-change no verdict:
+ones, in the order of invocation, with bits of their own, and need never be taken. Three rules keep the search small,
+and change no verdict:
 
     a read that fits is taken at once: it leaves the state as it is, so an order with it later is one with it here too
     of unknown operations that ask for the same, the one that was invoked first is taken first: they never return
+    an unknown operation is taken only if the next one makes a difference of it: where that one fits without it too, and
+    leaves the same state, we get as far with the unknown operation still to be taken
 
 The worst case is exponential in the number of operations under way at one time, hence the limits on steps and time.
 """
@@ -33,7 +35,7 @@ from tests.checker.verdict import LINEARIZABLE, Outcome, Verdict
 STEPS_MAX = 20_000_000
 SECONDS_MAX = 60.0
 STEPS_PER_LOOK = 1024
-"""How often the clock is looked at."""
+"""How often the limits are looked at."""
 SHOWN_MAX = 12
 
 
@@ -88,8 +90,11 @@ class Node(NamedTuple):
     """Bit i: the i-th of the unknown operations is taken."""
     state: Any
     taken: int
+    """How many of the known ones are."""
     parent: Node | None
     operation: Operation | None
+    without: Any = None
+    """The node without the unknown operation that was taken last, if that was just now."""
 
 
 class Search:
@@ -167,20 +172,27 @@ class Search:
         return False
 
     def _children(self, node: Node) -> Iterator[Node]:
-        low, above, unknown, state, *_ = node
-        step = self.model.step
+        low, above, unknown, *_ = node
         for number in self._writes[low]:
             if not above >> (number - low) & 1:
-                fits, after = step(state, self.known[number])
+                fits, after = self._step(node, self.known[number])
                 if fits:
                     yield self._take_reads(self._take(node, number, after))
         for number in range(self._unknown_counts[low]):
             bit, twin = 1 << number, self._twins[number]
             if not unknown & bit and unknown & twin == twin:
                 operation = self.unknown[number]
-                fits, after = step(state, operation)
-                if fits and after != state:  # without an effect there is no need to take it
-                    yield self._take_reads(Node(low, above, unknown | bit, after, node.taken + 1, node, operation))
+                fits, after = self._step(node, operation)
+                if fits and after != node.state:  # without an effect there is no need to take it
+                    child = Node(low, above, unknown | bit, after, node.taken, node, operation, without=node)
+                    yield self._take_reads(child)
+
+    def _step(self, node: Node, operation: Operation) -> tuple[bool, Any]:
+        """Whether to take it here, and what it leaves."""
+        fits, after = self.model.step(node.state, operation)
+        if fits and node.without is not None:
+            return self.model.step(node.without.state, operation) != (True, after), after
+        return fits, after
 
     def _take(self, node: Node, number: int, state: Any) -> Node:
         low, above, unknown, _, taken, *_ = node
@@ -215,11 +227,11 @@ class Search:
         processes = len({operation.process for operation in (*self.known, *self.unknown)})
         lines = [
             f"{len(self.known)} operations with a reply and {len(self.unknown)} without, of {processes} processes; "
-            f"the longest order that explains the replies has {best.taken}, and ends in"
+            f"no order explains more than {best.taken} replies. One that does so ends in"
         ]
         lines += [f"    {operation}" for operation in path[-SHOWN_MAX:]]
         lines.append(
-            f"which leaves {self.model.show(best.state)}. Of these one must come next, and none leads further:"
+            f"which leaves {self.model.show(best.state)}. One of these must come next, and none leads further:"
         )
         lines += [f"    {operation}" for operation in self._stuck()]
         return "\n".join(lines)

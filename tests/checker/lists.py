@@ -14,6 +14,7 @@ from tests.checker.history import FAIL, OK, History, Operation
 from tests.checker.real_time import floors
 
 END = b";"
+_REPLIES = {"GET": bytes | None, "APPEND": int}
 
 
 class Order:
@@ -42,6 +43,10 @@ class Order:
 
 def faults(operations: History, writers: dict[bytes, Operation]) -> Iterator[str]:
     """Of the operations on one list. `writers`: for each element the APPEND that asked for it, also if it failed."""
+    for operation in operations:
+        if operation.status is OK and not isinstance(operation.result, _REPLIES[operation.kind]):
+            yield f"no reply to this: {operation}"
+            return
     reads = [operation.result or b"" for operation in operations if operation.kind == "GET" and operation.status is OK]
     order = Order(max(reads, key=len, default=b""))
     yield from order.faults(operations[0].key, writers)

@@ -132,10 +132,11 @@ def _append(read: Read, key: bytes, operand: bytes) -> tuple[int, Changes]:
 
 
 def _add(read: Read, key: bytes, amount: int) -> tuple[Any, Changes]:
-    total = integer(read(key) or b"0")
-    if total is None:
+    value = read(key)
+    number = 0 if value is None else integer(value)
+    if number is None:
         return NOT_AN_INTEGER, NOTHING
-    total += amount
+    total = number + amount
     return (total, {key: b"%d" % total}) if -(2**63) <= total < 2**63 else (OVERFLOW, NOTHING)
 
 
@@ -161,9 +162,9 @@ KINDS = {
     "MSET": Kind(_mset, _always),
     "SETNX": Kind(_setnx, lambda _, result: bool(result == 1)),
     "GETSET": Kind(_getset, _always),
-    "GETDEL": Kind(_getdel, lambda _, result: result is not None),
+    "GETDEL": Kind(_getdel, lambda _, result: isinstance(result, bytes)),
     "UPD": Kind(_upd, _always),
-    "DEL": Kind(_del, lambda _, result: bool(result > 0)),
+    "DEL": Kind(_del, lambda _, result: isinstance(result, int) and result > 0),
     "APPEND": Kind(_append, _always),
     "INCR": Kind(lambda read, key, _: _add(read, key, 1), _always),
     "DECR": Kind(lambda read, key, _: _add(read, key, -1), _always),

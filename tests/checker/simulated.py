@@ -35,9 +35,12 @@ def simulate(
     operations: int,
     unknown: float = 0.0,
     failing: float = 0.0,
+    pause_max: int = DELAY_MAX,
 ) -> Run:
-    """A history of so many operations; `unknown` and `failing` are the shares of those with that outcome."""
-    moments = sorted(_moments(random, processes, operations, unknown, failing), key=lambda moment: moment[0].invoked)
+    """A history of so many operations; `unknown` and `failing` are the shares of those with that outcome. A process
+    asks again within `pause_max` of the reply."""
+    unsorted = _moments(random, processes, operations, unknown, failing, pause_max)
+    moments = sorted(unsorted, key=lambda moment: moment[0].invoked)
     asked = []
     for operation, effect in moments:
         kind, key, argument = next_request(random)
@@ -46,7 +49,7 @@ def simulate(
 
 
 def _moments(
-    random: Random, processes: int, operations: int, unknown: float, failing: float
+    random: Random, processes: int, operations: int, unknown: float, failing: float, pause_max: int
 ) -> Iterator[tuple[Operation, float]]:
     """Operations without content, and when each takes effect."""
     for number in range(processes):
@@ -55,7 +58,7 @@ def _moments(
             effect = now + random.randrange(DELAY_MAX)
             returned: float = effect + random.randrange(DELAY_MAX)
             blank = Operation(process, "", None, None, now, returned, OK)
-            now = int(returned) + random.randrange(1, DELAY_MAX)
+            now = int(returned) + random.randint(1, pause_max)
             drawn = random.random()
             if drawn < unknown:
                 late = random.choice((effect, effect + random.randrange(LATE_MAX), inf))

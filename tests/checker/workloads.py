@@ -159,7 +159,9 @@ def counted(operation: Operation) -> int:
     result = operation.result
     if operation.kind == "INCR":
         return result if isinstance(result, int) else LOWEST
-    total = integer(result or b"0")
+    if result is None:
+        return 0
+    total = integer(result) if isinstance(result, bytes) else None
     return LOWEST if total is None else total
 
 
@@ -205,10 +207,12 @@ class Bank:
         transfers = {(each.key, each.argument): each for each in history if each.kind == "MSET"}
         faults = []
         for read in history:
-            if read.kind != "MGET" or read.status is not OK or not any(read.result):
+            if read.kind != "MGET" or read.status is not OK or read.result == (None,) * self.ACCOUNTS:
                 continue
             transfer = transfers.get((read.key, read.result))
-            if sum(integer(amount or b"0") or 0 for amount in read.result) != self.TOTAL:
+            if not isinstance(read.result, tuple) or len(read.result) != self.ACCOUNTS:
+                faults.append(f"no reply to this: {read}")
+            elif sum(integer(amount or b"0") or 0 for amount in read.result) != self.TOTAL:
                 faults.append(f"the sum is wrong: {read}")
             elif transfer is None or transfer.status is FAIL or read.returned < transfer.invoked:
                 faults.append(f"a transfer from nowhere: {read}; {transfer}")
