@@ -42,6 +42,7 @@ KINDS = {
     "wipe": "wipe_every_ms",
     "rot": "rot_every_ms",
     "disk_failure": "disk_failure_every_ms",
+    "fill": "fill_every_ms",
 }
 
 
@@ -144,6 +145,17 @@ class Faults:
         if host.is_up:
             position = len(host.disk.calls) + random.randint(0, 6)
             host.disk.fail_at[position] = OSError(errno.EIO, "Input/output error")
+
+    def _fill(self, random: Random) -> None:
+        """The disk of a member, or of all, is full for a while, but for some bytes."""
+        victims = self.hosts if random.random() < 0.3 else [self._pick(random)]
+        for host in victims:
+            host.disk.room = host.disk.bytes_used + random.choice((0, 0, 100, 5000))
+            self.world.say(f"{host.id}: the disk is full")
+            self.world.after(random.choice((50, 500, 2000)), self._make_room, host)
+
+    def _make_room(self, host: Host) -> None:
+        host.disk.room = None
 
     def _wipe(self, random: Random) -> None:
         if not self._lossy:

@@ -32,6 +32,8 @@ from tests.simulation.world import Violation, World
 DIRECTORY = Path("/data")
 EPOCH_MS = 1_700_000_000_000
 DRAIN_MS = 4500.0
+QUIET = ("log read again", "link dropped")
+"""Notes that would fill a trace."""
 START_AGAIN_MS = (20.0, 100.0, 500.0)
 
 
@@ -114,7 +116,12 @@ class Host:
             self._fail(error)
             return
         except LogError as error:
-            raise Violation(f"a node refuses to start: {self.id}: {error}") from error
+            if self.disk.room is None:
+                raise Violation(f"a node refuses to start: {self.id}: {error}") from error
+            self.world.count("starts without room")
+            self.world.say(f"{self.id} can not start: {error}")
+            self.world.after(self.random.choice(START_AGAIN_MS), self.start)
+            return
         node = self.node
         if node is not None:
             node.raft.options = options.raft_options(node.raft.options)
@@ -149,7 +156,7 @@ class Host:
             applier.append(record)
             applier.apply(record.commit_seq, 1 << 62)
 
-        log_options = LogOptions(segment_bytes=options.segment_bytes, reserve_bytes=0)
+        log_options = LogOptions(segment_bytes=options.segment_bytes, reserve_bytes=options.reserve_bytes)
         random = Random(self.random.getrandbits(64))
         now_ms = self.world.now_ms
         try:
@@ -176,6 +183,8 @@ class Host:
             )
         self._writing = Writing(self.log, self._post_all, lambda: self.world.now_ms / 1000)
         self._reader = Reading(self.log, self._post_all)
+        self._writing.begin()
+        self._retry_writing(self.life)
 
     def _end(self, *, silently: bool = False, whole: bool = False) -> None:
         self.machine = None
@@ -193,8 +202,14 @@ class Host:
         self.world.say(f"{self.id} {'loses power' if loses_power else 'is killed'}")
         self._interrupt_writing()
         model = self.random.choice(MODELS) if loses_power else "kept"
-        self.disk = self.disk.after_crash(model, self.random.getrandbits(32))
+        self._lose_cache(model)
         self._end(silently=loses_power)
+
+    def _lose_cache(self, model: str) -> None:
+        """The disk that the next life finds; it is as full as it was."""
+        room = self.disk.room
+        self.disk = self.disk.after_crash(model, self.random.getrandbits(32))
+        self.disk.room = room
 
     def _interrupt_writing(self) -> None:
         if not self._is_writing or not self._deeds:
@@ -207,7 +222,7 @@ class Host:
         """The disk failed: the process ends at once. What an fsync did not confirm may be lost."""
         self.world.say(f"{self.id} ends: {error}")
         self.world.count("ended by its disk")
-        self.disk = self.disk.after_crash(self.random.choice(MODELS), self.random.getrandbits(32))
+        self._lose_cache(self.random.choice(MODELS))
         self._end()
         self.world.after(self.random.choice(START_AGAIN_MS), self.start)
 
@@ -230,7 +245,7 @@ class Host:
             self._writing.perform(self._deeds)
             self.log.close()
         self.world.say(f"{self.id} has stopped")
-        self.disk = self.disk.after_crash("kept")
+        self._lose_cache("kept")
         self._end(whole=True)
         self.world.after(self.random.uniform(50, 1500), self.start)
         return True
@@ -335,7 +350,8 @@ class Host:
                 self.network.close(connection, connection.side_of(self))
                 self.post("on_link_closed", link_id)
         for level, event, fields in outputs.notes:
-            self.world.say(f"{self.id} {level} {event} {fields}")
+            if not event.startswith(QUIET):
+                self.world.say(f"{self.id} {level} {event} {fields}")
 
     # The disk
 
@@ -379,6 +395,8 @@ class Host:
             self._writing.pause()
         except DiskError as error:
             self._fail(error)
+            return
+        self._retry_writing(life)
 
     def _go_on_reading(self) -> None:
         if not self._is_reading and self._reads:

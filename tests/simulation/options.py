@@ -40,6 +40,7 @@ class Options:
     wipe_every_ms: float
     rot_every_ms: float
     disk_failure_every_ms: float
+    fill_every_ms: float
     # the load
     safety_ms: float
     clients: int
@@ -51,6 +52,7 @@ class Options:
     heartbeat_ms: int
     election_ms: int
     segment_bytes: int
+    reserve_bytes: int
     batch_bytes_max: int
     uncommitted_bytes_max: int
     window_bytes: int
@@ -108,6 +110,7 @@ def draw(seed: int) -> Options:
         wipe_every_ms=pick((DAMAGE_NONE, DAMAGE_NONE, 3000)),
         rot_every_ms=pick((DAMAGE_NONE, DAMAGE_NONE, 1000, 3000)),
         disk_failure_every_ms=pick((DAMAGE_NONE, DAMAGE_NONE, 3000)),
+        fill_every_ms=pick((DAMAGE_NONE, DAMAGE_NONE, 2500)),
         safety_ms=pick((3000, 5000, 8000)),
         clients=pick((2, 4, 8)),
         pipeline=pick((1, 4, 12)),
@@ -117,6 +120,7 @@ def draw(seed: int) -> Options:
         heartbeat_ms=election_ms // pick((5, 10)),
         election_ms=election_ms,
         segment_bytes=pick((4096, 4096, 16384, 1 << 20)),
+        reserve_bytes=pick((0, 4096, 20_000)),
         batch_bytes_max=pick((1024, 1024, 1 << 20)),
         uncommitted_bytes_max=pick((2048, 20_000, 64 << 20)),
         window_bytes=pick((1024, 8192, 4 << 20)),

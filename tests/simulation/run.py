@@ -85,6 +85,7 @@ class Simulation:
         self.network.unblock(set(self.network.blocked))
         for host in self.hosts:
             host.disk.fail_at.clear()
+            host.disk.room = None
             host.resume(host.life)
             world.after(1000, host.start)
         for client in self.clients:
