@@ -22,6 +22,7 @@ from kvnode.log.directory import (
     identify,
     lock,
     read_mark,
+    refuse,
     refuse_strange_kinds,
     remove_temporary,
     settle,
@@ -91,8 +92,7 @@ class DamagedLog:
                 files.close(lock_fd)
                 raise
         except OSError as error:
-            place = error.filename or directory
-            raise LogError(f"The data directory can not be used: {place}: {error.strerror or error}.") from error
+            raise refuse(directory, error) from error
 
     def __repr__(self) -> str:
         return f"damaged log of {self.identity.node_id} last={self.last_seq} holes={len(self._picture.breaks)}"

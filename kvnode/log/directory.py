@@ -13,7 +13,7 @@ from kvnode.log import mark as marks
 from kvnode.log import reserve
 from kvnode.log.ballot import Ballot, decode_ballot
 from kvnode.log.discard import DISCARDED
-from kvnode.log.errors import DamageError, ForeignLogError, LockedError, LogError
+from kvnode.log.errors import DamageError, DiskError, ForeignLogError, LockedError, LogError
 from kvnode.log.files import Files, read_file
 from kvnode.log.identity import Identity, decode_identity, refuse_foreign
 from kvnode.log.mark import Mark, decode_mark
@@ -30,11 +30,17 @@ _KINDS = {
     LOCK: "file",
     DISCARDED: "directory",
 }
-_NOT_SETTLED = (LOCK, DISCARDED, reserve.NAME)
+_NOT_SETTLED = (LOCK, DISCARDED)
 READ_ERRORS = {errno.EIO, errno.EBADMSG, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO, errno.EUCLEAN}
 """What a disk, or the file system above it, says of a place that it can not read. Anything else is no damage."""
 
 T = TypeVar("T")
+
+
+def refuse(directory: Path, error: OSError) -> LogError:
+    """The error to raise when a directory can not be opened: the disk has failed, or something is in the way."""
+    kind = DiskError if error.errno in READ_ERRORS else LogError
+    return kind(f"The data directory can not be used: {error.filename or directory}: {error.strerror or error}.")
 
 
 def is_ours(name: str) -> bool:

@@ -44,6 +44,7 @@ from kvnode.log.directory import (
     owners,
     read_ballot,
     read_mark,
+    refuse,
     refuse_strange_kinds,
     remove_temporary,
     segment_paths,
@@ -137,8 +138,7 @@ def open_log(
             files.close(lock_fd)
             raise
     except OSError as error:
-        place = error.filename or directory
-        raise LogError(f"The data directory can not be used: {place}: {error.strerror or error}.") from error
+        raise refuse(directory, error) from error
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from kvnode.log.files import Files
-from kvnode.log.record import BadRecord, Record, SegmentHeader, decode_header, why_not_next
+from kvnode.log.record import HEADER_BYTES, BadRecord, Record, SegmentHeader, decode_header, why_not_next
 from kvnode.log.segment import HEADER_BYTES_MAX, Segment, refuse_newer, why_header_is_wrong
 from kvnode.log.window import Window
 
@@ -154,7 +154,11 @@ def read_runs(
 def _read_header(found: SegmentRuns, window: Window, whose: tuple[str, str]) -> bool:
     """False when the file is not a part of this log: what else is in it is not looked at."""
     try:
-        header, end = decode_header(window.head(HEADER_BYTES_MAX))
+        try:
+            header, end = decode_header(window.head(HEADER_BYTES_MAX))
+        except BadRecord:
+            window.refuse_unreadable(0, max(window.announced(0), HEADER_BYTES))
+            raise
         window.refuse_unreadable(0, end)
     except BadRecord as bad:
         # A segment gets its name after its header was fsynced: no crash leaves a bad one.

@@ -43,7 +43,7 @@ class EntriesLost(Exception):
     def __init__(self, hole: Hole, answers: dict[str, str]) -> None:
         others = ", ".join(f"{peer} ({why})" for peer, why in sorted(answers.items()))
         super().__init__(
-            f"{hole}. No other member has the entries {hole.first_seq} to {hole.last_seq} either: {others}. They are "
+            f"{hole} No other member has the entries {hole.first_seq} to {hole.last_seq} either: {others}. They are "
             "lost at every member, so this node stops; nothing was cut. Restore the data directory of one member from "
             "a copy and start it: the others heal from it."
         )

@@ -10,7 +10,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from kvnode.config import Config
-from kvnode.log.errors import DamageError, LogError
+from kvnode.log.errors import DamageError, DiskError, LogError
 from kvnode.log.identity import cluster_id
 from kvnode.log.record import Record
 from kvnode.log.recovery import Recovered, open_log
@@ -36,7 +36,7 @@ class StartError(Exception):
 async def open_machine(
     config: Config, runtime: Runtime, logger: Any
 ) -> tuple[Node | SetAside, WriteAheadLog | DamagedLog]:
-    """Read the log: a node, or, where other members can heal it, one that is set aside. Raises StartError."""
+    """Read the log: a node, or, where others can heal it, one that is set aside. Raises StartError, DiskError."""
     try:
         try:
             return await _open_node(config, runtime, logger)
@@ -44,6 +44,8 @@ async def open_machine(
             if not damage.holes or not config.peers:
                 raise
         return await _open_set_aside(config, runtime, logger)
+    except DiskError:
+        raise
     except LogError as error:
         raise StartError(str(error)) from error
 
