@@ -125,12 +125,11 @@ class Comparing:
         if self.raft.leading is None:
             return
         known = self._differences.get(member)
-        if known is None or seq < known.seq:
-            if known is not None:
-                self._forget(known)
-            known = self._differences[member] = Difference(member, seq, self.node.now_ms)
-            self._ask(known)
-        known.seen_ms = self.node.now_ms
+        if known is None:
+            self._differences[member] = difference = Difference(member, seq, self.node.now_ms)
+            self._ask(difference)
+        else:
+            known.seen_ms = self.node.now_ms
 
     def _ask(self, difference: Difference) -> None:
         """The member alone, until the place is found; then everybody."""
@@ -264,8 +263,6 @@ class Comparing:
             is_late = now_ms - difference.asked_ms >= ASK_AGAIN_HEARTBEATS * heartbeat_ms
             if difference.is_found:
                 self._conclude(difference, is_late=is_late)
-            if self.node.is_aside:
-                return
             if is_late:
                 self._ask(difference)
 

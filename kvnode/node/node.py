@@ -152,7 +152,6 @@ class Node:
                 getattr(self, handler)(*arguments)
         if not self.is_aside:
             self._do_what_is_due()
-        if not self.is_aside:
             self._settle()
         outputs, self.outputs = self.outputs, Outputs()
         outputs.deadline_ms = min(
@@ -636,20 +635,24 @@ class Node:
 
     def set_aside(self, after_seq: int, reason: str) -> None:
         """**S** From now on this node takes part in nothing. What is on its way to the disk stays in front of the cut;
-        what was to leave for other members does not leave; what clients have asked is not left open."""
+        what was to leave for other members does not leave; what clients have asked is not left open, nor what other
+        members have forwarded."""
         self.note("error", "set aside: this log is not the cluster's", {"after_seq": after_seq, "reason": reason})
         self.raft.set_aside()
         self._follow_change()
         self._take_raft_output()
-        for session in list(self.sessions.values()):
+        for session in self.all_sessions():
             self._answer_for_good(session)
         self.outputs.link_writes.clear()
+        self._send_outcomes()
         self.outputs.disk.append(SetAsideLog(after_seq, reason))
         self.is_aside = True
 
     def _answer_for_good(self, session: Session) -> None:
         for chunk in list(session.chunks):
             self.answer_unknown(chunk)
+        if isinstance(session, RemoteSession):
+            self._finish(session)  # its member runs what is not done at the next leader
         while session.arrivals:
             arrival = session.arrivals[0]
             command = arrival.commands[arrival.position]

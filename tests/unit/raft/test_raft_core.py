@@ -304,3 +304,40 @@ def test_a_raft_prints_as_one_line() -> None:
     assert repr(leader.progress["B"]) == "B stream match=0 sent=3"
     raft.step("B", m.HeartbeatReply(raft.term, 0, False, True), raft.now_ms)
     assert repr(leader.progress["B"]) == "B probe match=0 sent=3 no vote"
+
+
+# Setting aside
+
+
+def test_who_is_set_aside_says_nothing_more() -> None:
+    """Neither what was to leave in this turn nor what a ballot would release; and what is to be written stays."""
+    raft = make(terms=(1, 1), commit_seq=1)
+    raft.step("B", m.VoteRequest(2, 2, 1, False), 0)
+    assert raft.vote == "B"
+    raft.set_aside()
+    output = raft.take_output()
+    assert output.messages == []
+    assert output.disk[-1] == SaveBallot(2, "B")
+    raft.ballot_saved(2, "B")
+    raft.tick(5000)
+    raft.step("C", m.VoteRequest(9, 99, 9, True), 5000)
+    output = raft.take_output()
+    assert output.messages == []
+    assert output.disk == []
+
+
+def test_a_leader_that_is_set_aside_leads_no_more() -> None:
+    raft = elect(make(terms=(1, 1), commit_seq=1))
+    raft.step("B", m.Appended(raft.term, 3, True), raft.now_ms)
+    assert raft.read() is not None
+    raft.flush()
+    raft.step("B", m.HeartbeatReply(raft.term, raft._last_ticket, True, True), raft.now_ms)
+    raft.set_aside()
+    raft.flush()
+    output = raft.take_output()
+    assert output.messages == []
+    assert output.reads_ready == []
+    assert output.reads_void
+    assert raft.role is Role.FOLLOWER
+    assert raft.leader is None
+    assert not raft.may_vote

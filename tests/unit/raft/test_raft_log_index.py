@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -142,3 +143,17 @@ def test_terms_outside_of_the_log_are_not_guessed() -> None:
     for seq in (-1, 4):
         with pytest.raises(InvariantError, match="not in the log"):
             index.term_at(seq)
+
+
+@given(DEEDS, st.integers(1, 9))
+def test_ends_between_two_ends_leave_equal_gaps(deeds: list[tuple[int, int, int] | float], count_max: int) -> None:
+    index, model = build(deeds)
+    ends = sorted({0, *model.ends()})
+    for after, before in combinations(ends, 2):
+        all_between = [end for end in ends if after < end < before]
+        found = index.ends_between(after, before, count_max)
+        assert len(found) == min(len(all_between), count_max)
+        places = [ends.index(end) for end in (after, *found, before)]
+        gaps = [later - earlier for earlier, later in pairwise(places)]
+        assert min(gaps) > 0
+        assert max(gaps) <= -(-(len(all_between) + 1) // (len(found) + 1)) + 1
