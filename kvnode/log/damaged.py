@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,15 @@ from kvnode.log.watched import Counters, WatchedFiles
 class DamagedLog:
     """`read` and `checksum_at` from any thread, the rest from one. `identity`: as stored, or as the headers say."""
 
-    def __init__(self, directory: Path, identity: Identity, files: Files, lock_fd: int, options: LogOptions) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        identity: Identity,
+        files: Files,
+        lock_fd: int,
+        options: LogOptions,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         """The lock is held."""
         self.directory = directory
         self.identity = identity
@@ -60,7 +68,7 @@ class DamagedLog:
         self._generation = 0
         self._picture = Picture()
         self._segments: list[SegmentRuns] = []
-        self._look()
+        self._look(progress=progress)
 
     @classmethod
     def open(
@@ -72,8 +80,12 @@ class DamagedLog:
         members: Iterable[str],
         files: Files = REAL,
         options: LogOptions | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> DamagedLog:
-        """Take the lock, and read everything. Raises LogError; then nothing was changed, and the lock is free."""
+        """Take the lock, and read everything. Raises LogError; then nothing was changed, and the lock is free.
+
+        progress is called with (bytes read, bytes in all).
+        """
         directory = Path(directory)
         wanted = Identity(cluster_id, node_id, tuple(sorted(members)), may_vote=False)
         try:
@@ -87,7 +99,7 @@ class DamagedLog:
                 settle(files, directory)
                 remove_temporary(files, directory)
                 identity = identify(files, directory, wanted)[0] or wanted
-                return cls(directory, identity, files, lock_fd, options or LogOptions())
+                return cls(directory, identity, files, lock_fd, options or LogOptions(), progress)
             except BaseException:
                 files.close(lock_fd)
                 raise
@@ -194,11 +206,11 @@ class DamagedLog:
             finally:
                 self._files.close(lock_fd)
 
-    def _look(self, changed: Container[Path] | None = None) -> None:
+    def _look(self, changed: Container[Path] | None = None, progress: Callable[[int, int], None] | None = None) -> None:
         """Read the segments, or those that were `changed`."""
         whose = self.identity.cluster_id, self.identity.node_id
         known = [] if changed is None else [segment for segment in self._segments if segment.path not in changed]
-        segments = read_segments(self._files, self.directory, whose, known=known)
+        segments = read_segments(self._files, self.directory, whose, progress, known=known)
         picture = resolve(segments, self._read_mark())
         with self._guard:
             self._segments = segments
