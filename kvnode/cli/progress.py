@@ -41,12 +41,18 @@ class Bar:
         self._next_look = now + REFRESH_SECONDS
         if self._progress is None:
             self._progress = _make(self._what, self._total_bytes)
-        self._progress.update(self._progress.task_ids[0], completed=min(bytes_done, self._total_bytes))
+        done, total = min(bytes_done, self._total_bytes), self._total_bytes
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total)
         if self._is_shown:
             self._progress.refresh()
         else:
             self._progress.start()
             self._is_shown = True
+
+    def of(self, bytes_done: int, bytes_total: int) -> None:
+        """The same, where it is known only now how much there is to do."""
+        self._total_bytes = bytes_total
+        self(bytes_done)
 
     def hide(self) -> None:
         """Take the bar off the terminal until the next report."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kvnode.cli.entries import HEADING, as_json, cut, escape, line, time_text
+from kvnode.cli.entries import HEADING, BadEscape, as_json, cut, escape, line, time_text, unescape
 
 TIME = 1_700_000_000_123
 SHOWN = "2023-11-14T22:13:20.123Z"
@@ -86,6 +87,23 @@ def test_a_line_is_printable_and_no_wider_than_the_terminal(value: bytes, width:
 @given(st.binary(max_size=30), st.binary(max_size=30))
 def test_different_values_look_different(one: bytes, other: bytes) -> None:
     assert (escape(one) == escape(other)) == (one == other)
+
+
+@given(st.binary(max_size=40))
+def test_what_was_escaped_can_be_typed(value: bytes) -> None:
+    assert unescape(escape(value)) == value
+
+
+@given(st.text(alphabet="\\xuU0afn\udcff\ud800 ", max_size=12))
+def test_a_typed_escape_is_understood_or_refused(text: str) -> None:
+    with suppress(BadEscape):
+        assert isinstance(unescape(text), bytes)
+
+
+def test_only_the_chosen_effects_of_a_transaction_and_how_many_they_are() -> None:
+    effects = [["SET", b"a", b"1"], ["DEL", b"b"]]
+    assert line(1, 1, SHOWN, ["TX", effects], effects=effects[1:]).endswith("TX 1/2   DEL b")
+    assert line(1, 1, SHOWN, ["TX", effects], effects=effects).endswith("TX       SET a 1; DEL b")
 
 
 def test_what_is_cut_says_so() -> None:

@@ -1,0 +1,38 @@
+"""Following a live log: what has become durable, as it does, across new segments and cuts. Read-only, without the lock.
+
+The mark says it: it is written after the fsync of the records that it speaks of, and lowered before a cut. So a look
+that finds nothing new costs one read of a small file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from kvnode.log.errors import LogError
+from kvnode.log.files import REAL, Files
+from kvnode.log.listing import read_mark
+from kvnode.log.reader import Item, Reader
+
+UNREADABLE_LOOKS_MAX = 10
+"""The mark is overwritten in place, and may be half written when it is read: so often in a row it can not be."""
+
+
+def follow(reader: Reader, wait: Callable[[], None], to_seq: int | None = None, files: Files = REAL) -> Iterator[Item]:
+    """The items of a log up to `to_seq`, without end where that is None; `wait` is called when all has been given.
+
+    Raises LogError when there is no mark, or no longer one.
+    """
+    path = reader.listing.path
+    if not reader.listing.is_directory:
+        raise LogError(f"can not follow {path}: it is a single file; give the data directory.")
+    unreadable = 0
+    while to_seq is None or reader.end.seq < to_seq:
+        mark = read_mark(path, files)
+        if mark is None:
+            unreadable += 1
+            if unreadable == UNREADABLE_LOOKS_MAX:
+                raise LogError(f"can not follow {path}: the file mark, which says what is durable, can not be read.")
+        else:
+            unreadable = 0
+            yield from reader.read_on(mark)
+        wait()
