@@ -34,8 +34,8 @@ HAND_OVER_PAUSE_MS = 5000.0
 """After handing over has failed, writes are refused for this long before it is tried again: meanwhile they wait."""
 
 FULL = (
-    "the disk is full: this node votes and reads go on, but nothing more is logged here. Writes go on if a member with "
-    "room can lead, else they are refused. Make room on the disk of the data directory: the rest follows by itself"
+    "the disk is full: this node votes and reads go on, but it logs nothing more. Writes go on if a member with room "
+    "can lead, else they are refused. Free some space: the rest follows by itself"
 )
 ROOM = "the disk has room again: all that waited is written, and this node takes part in writes"
 
@@ -63,12 +63,9 @@ class DiskState:
             self.raft.has_room = False
             self._full_since_ms = self.node.now_ms
             self.node.note("error", FULL, {"reason": text})
-            if self.raft.leading:
-                self.node.leading.take_back()
         self.check()
 
     def on_room(self) -> None:
-        self._at_work_since_ms = None
         if not self.raft.has_room:
             self._room_since_ms = self.node.now_ms
 
@@ -125,7 +122,7 @@ class DiskState:
             self._lead_without_room(leader)
         else:
             self._refuse(None)
-            if raft.is_disk_stalled and leader.has_committed:
+            if raft.is_disk_stalled:
                 self._lead_with_a_stalled_disk(has_failed=failed is not None)
 
     def _lead_without_room(self, leader: Leader) -> None:

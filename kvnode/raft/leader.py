@@ -274,11 +274,7 @@ class Leader:
         able = [
             p
             for p in self.progress.values()
-            if p.voting
-            and p.streaming
-            and p.peer in raft.links
-            and (p.has_room or not for_room)
-            and (p.match_seq >= raft.commit_seq or not for_speed)
+            if p.voting and p.streaming and p.peer in raft.links and (p.has_room or not for_room)
         ]
         if not able or self._transfer_to:
             return self._transfer_to

@@ -12,6 +12,10 @@ from kvnode.raft import messages as m
 from tests.unit.node.small_cluster import Client, Cluster, led_by
 
 UNKNOWN = "-UNKNOWN the command may have been applied or not: the leader was lost before it was known"
+NODE_A_FULL = (
+    "-MISCONF Errors writing to the log: the disk of node A is full and no member with room can lead; "
+    "the command was not applied"
+)
 ALL_FULL = (
     "-MISCONF Errors writing to the log: the disks of nodes A, B, C are full, and without them there is no majority; "
     "the command was not applied"
@@ -65,17 +69,19 @@ def test_what_is_evaluated_but_in_no_record_is_the_successors() -> None:
     cluster = led_by("A")
     cluster.hold("A>B A>C")
     cluster.stop_disk("A")
-    clients = [cluster.client("A").send("INCR n") for _ in range(4)]
+    clients = [cluster.client("A").send("INCR n")]
     cluster.settle()
+    clients += [cluster.client("A").send("INCR n") for _ in range(3)]
+    cluster.settle()
+    assert cluster["A"].leading.overlay.open_count == 3
     cluster.fill_disk("A")
     cluster.start_disk("A")
     cluster.settle()
-    assert cluster["A"].leading.overlay.is_open_empty
+    assert cluster["A"].leading.overlay.open_count == 0
     cluster.heal()
     cluster.run(20)
     assert cluster.leaders != ["A"]
     assert [client.take() for client in clients] == [[1], [2], [3], [4]]
-    assert cluster.log("B").count(("INCR", b"n")) == 0
     assert [entry[2] for entry in cluster.log("B") if entry[0] == "SET"] == [b"1", b"2", b"3", b"4"]
 
 
@@ -124,16 +130,65 @@ def test_after_a_failure_it_is_tried_again_but_not_at_once() -> None:
     cluster.run(1100)
     assert stuck.take() == [b"OK"]  # the others have it
     assert cluster.leaders == ["A"]
-    refusal = "-MISCONF Errors writing to the log: the disk of node A is full and no member with room can lead; "
-    assert cluster.client("B").ask("SET k 1") == refusal + "the command was not applied"
+    assert cluster.client("B").ask("SET k 1") == NODE_A_FULL
     cluster.run(HAND_OVER_PAUSE_MS - 500)
     assert len(notes(cluster, "A", "handing over leadership")) == 1
-    assert cluster.client("A").ask("SET k 1") == refusal + "the command was not applied"
+    assert cluster.client("A").ask("SET k 1") == NODE_A_FULL
     del cluster["A"].peers.send  # type: ignore[attr-defined]
     cluster.run(500)
-    assert cluster.leaders != ["A"]
+    assert cluster.leaders == ["B"]
     assert cluster.client("A").ask("SET k 2") == b"OK"
     assert len(notes(cluster, "A", "writes are refused")) == 1
+
+
+def test_while_it_is_tried_again_writes_wait_again() -> None:
+    cluster = led_by("A")
+    drop_timeout_now(cluster)
+    cluster.fill_disk("A")
+    cluster.client("A").send("SET stuck 1")
+    cluster.run(1100 + HAND_OVER_PAUSE_MS)
+    write = cluster.client("A").send("SET k 1")
+    cluster.run(500)
+    assert write.replies == []
+    cluster.run(600)
+    assert write.take() == [NODE_A_FULL]
+
+
+def test_in_another_term_it_is_tried_at_once() -> None:
+    cluster = led_by("A")
+    drop_timeout_now(cluster)
+    cluster.fill_disk("A", reserve=0)
+    cluster.client("A").send("SET stuck 1")
+    cluster.run(1200)
+    assert cluster.client("A").ask("SET k 1") == NODE_A_FULL
+    del cluster["A"].peers.send  # type: ignore[attr-defined]
+    cluster.elect("B")
+    cluster.elect("A")
+    cluster.run(300)
+    assert cluster.leaders == ["B"]
+
+
+def test_a_leader_that_fills_up_again_hands_over_again() -> None:
+    cluster = led_by("A")
+    for _ in range(2):
+        cluster.fill_disk("A")
+        assert cluster.client("A").ask("INCR n")
+        assert cluster.leaders == ["B"]
+        cluster.free_disk("A")
+        cluster.run(ROOM_STEADY_MS + 200)
+        cluster.elect("A")
+        cluster.run(120)
+    assert notes(cluster, "A", "writes are refused") == []
+
+
+def test_what_was_refused_in_an_earlier_term_is_taken_in_another() -> None:
+    cluster, _ = all_full()
+    assert cluster.client("A").ask("SET k 2") == ALL_FULL
+    cluster.elect("B")
+    cluster.free_disk("A", "B", "C")
+    cluster.run(ROOM_STEADY_MS + 100)
+    cluster.elect("A")
+    assert cluster.client("A").ask("SET k 2") == b"OK"
 
 
 def drop_timeout_now(cluster: Cluster) -> None:
@@ -269,6 +324,42 @@ def test_told_seqs_are_committed_and_never_go_back() -> None:
     assert (stuck.take(), client.ask("SET k 3"), client.ask("GET k")) == ([b"OK"], [4, b"OK"], [4, b"3"])
 
 
+def test_seqs_of_what_was_taken_back_are_not_told_when_others_have_them() -> None:
+    cluster = led_by("A")
+    cluster.client("A").ask("SET k 1")
+    client = cluster.client("A").send("CLIENT REPLYSEQ ON")
+    cluster.stop_disk("A", "B", "C")
+    cluster.client("A").send("SET stuck 1")
+    cluster.settle()
+    client.send("INCR n", "GET n")  # evaluated: seq 4
+    cluster.settle()
+    fill_all(cluster)
+    cluster.start_disk("A", "B", "C")
+    cluster.run(150)
+    assert client.take()[1:] == [[2, ALL_FULL], [2, None]]
+    cluster.free_disk("A", "B", "C")
+    cluster.run(ROOM_STEADY_MS + 200)
+    cluster.stop_disk("B", "C")
+    cluster.client("A").send("SET other 1")  # has seq 5, and is not committed
+    cluster.settle()
+    assert cluster["A"].raft.index.last_seq == cluster["A"].raft.commit_seq + 1
+    assert client.ask("GET k") == [cluster["A"].raft.commit_seq, b"1"]
+
+
+def test_a_wait_that_was_taken_back_waits_once() -> None:
+    cluster = led_by("A")
+    cluster.stop_disk("A", "B", "C")
+    cluster.client("A").send("SET stuck 1")
+    cluster.settle()
+    client = cluster.client("A").send("INCR n", "WAIT 2 0")
+    cluster.settle()
+    fill_all(cluster)
+    cluster.start_disk("A", "B", "C")
+    cluster.run(150)
+    assert client.take() == [ALL_FULL, 2]
+    assert cluster["A"].leading._waits == []
+
+
 def test_an_expired_write_behind_one_in_doubt_says_why() -> None:
     """It can not be refused before its turn, and by then its time is up."""
     cluster = led_by("A")
@@ -313,7 +404,7 @@ def test_room_that_does_not_last_moves_nothing() -> None:
     cluster, _ = all_full()
     for _ in range(10):
         cluster.free_disk("A", "B", "C")
-        cluster.run(ROOM_STEADY_MS / 2)
+        cluster.run(250)
         cluster.fill_disk("A", "B", "C")
         for host in cluster.hosts.values():
             host.post("on_disk_full", "again")
@@ -409,6 +500,20 @@ def test_who_is_silent_does_not_hold_anything_either() -> None:
     assert cluster.client("A").ask("SET k 3") == b"OK"
 
 
+def test_who_has_no_right_to_vote_does_not_hold_anything_either() -> None:
+    """D's disk is a new one, and E would have to be asked before it may vote."""
+    cluster = led_by("A", "ABCDE")
+    cluster.crash("D", "E")
+    cluster.wipe("D")
+    cluster.start("D")
+    cluster.run(1100)
+    assert cluster.client("A").ask("SET k 1") == b"OK"
+    cluster.fill_disk("B")
+    cluster.client("A").send("INCR n")
+    cluster.run(200)
+    assert "the disk of node B is full" in cluster.client("A").ask("SET k 2")
+
+
 def test_silence_alone_is_no_want_of_room() -> None:
     cluster = led_by("A")
     cluster.cut_off("B C")
@@ -433,8 +538,32 @@ def test_a_new_leader_without_room_commits_its_no_op_and_hands_over() -> None:
     cluster.elect("B")
     waiting = [cluster.client(at).send("SET k 2") for at in "BC"]
     cluster.run(100)
-    assert cluster.leaders != ["B"]
+    assert cluster.leaders == ["C"]
     assert [client.take() for client in waiting] == [[b"OK"]] * 2
+    of_b = [record for record in cluster.hosts["C"].log.records if record.term == 2]
+    assert [tuple(entry) for record in of_b for entry in record.entries] == [("NOOP",)]
+
+
+def test_a_new_leader_without_room_hears_the_members_out_but_not_for_ever() -> None:
+    cluster = led_by("A", "ABCDE")
+    cluster.fill_disk("B", reserve=1)
+    cluster.hosts["B"].post("on_disk_full", "No space left on device")
+    cluster.crash("A")
+    cluster.hold("C>B D>B E>B")
+    cluster.campaign("B")
+    cluster.settle()
+    cluster.let_go("C>B D>B E>B")
+    while not cluster["B"].raft.leading:
+        cluster._step()
+    cluster.hold("C>B D>B E>B")
+    write = cluster.client("B").send("SET k 1")
+    cluster.run(400)
+    assert write.replies == []
+    cluster.run(200)
+    assert write.take() == [NODE_A_FULL.replace("node A", "node B")]
+    cluster.heal()
+    cluster.run(200)
+    assert cluster.leaders == ["C"]
 
 
 def test_a_new_leader_without_room_where_nobody_has_any_reads() -> None:

@@ -104,6 +104,19 @@ def test_commands_that_come_meanwhile_are_done_once_and_in_order() -> None:
     assert sorted(reply for each in replies for reply in each) == list(range(1, 301))
 
 
+def test_a_disk_that_stalls_again_makes_way_again() -> None:
+    cluster = led_by("A")
+    for _ in range(2):
+        write_behind_a_stalled_disk(cluster)
+        cluster.run(600)
+        assert cluster.leaders == ["B"]
+        cluster.start_disk("A")
+        cluster.run(100)
+        cluster.elect("A")
+    assert len(notes(cluster, "A", HAND_OVER)) == 2
+    assert notes(cluster, "A", "stepping down") == []
+
+
 def test_if_handing_over_fails_it_steps_down_and_leaves_the_election_to_others() -> None:
     cluster = led_by("A")
     send = cluster["A"].peers.send
