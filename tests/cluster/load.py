@@ -75,10 +75,13 @@ class Told:
 class Writer:
     """One client in one thread: SET of a new key, or a pipeline of them, again and again until `stop`."""
 
-    def __init__(self, cluster: Cluster, id: str, prefix: str, told: Told, pipeline: int, value_bytes: int) -> None:
+    def __init__(
+        self, cluster: Cluster, id: str, prefix: str, told: Told, pipeline: int, value_bytes: int, pause_ms: int
+    ) -> None:
         self.told = told
         self._cluster, self._id = cluster, id
         self._prefix, self._pipeline, self._value_bytes = prefix, pipeline, value_bytes
+        self._pause_s = pause_ms / 1000
         self._ends = threading.Event()
         self._number = 0
         self._thread = threading.Thread(target=self._run, name=f"writer {prefix}")
@@ -95,7 +98,7 @@ class Writer:
         client = self._cluster.client(self._id)
         try:
             self._write(client)  # one at least, however soon it is told to stop
-            while not self._ends.is_set():
+            while not self._ends.wait(self._pause_s):
                 self._write(client)
         except BaseException as error:
             self.told.faults.append(error)
@@ -130,7 +133,7 @@ class Load:
     """Several writers at once, and what they were told."""
 
     def __init__(self, cluster: Cluster, prefix: str, ids: tuple[str, ...], clients: int, **options: int) -> None:
-        settings = {"pipeline": 1, "value_bytes": 0, **options}
+        settings = {"pipeline": 1, "value_bytes": 0, "pause_ms": 0, **options}
         self._told = [Told() for _ in range(clients * len(ids))]
         self._writers = [
             Writer(cluster, id, f"{prefix}{number}", told, **settings)

@@ -20,6 +20,8 @@ EXIT_REFUSED = 2
 KILLED = -9
 QUICK = {"heartbeat_ms": 50, "election_timeout_ms": 250, "election_timeout_max_ms": 500}
 """Options of clusters that lose their leader often: a test is not to spend its time with waiting for elections."""
+WRITERS = {"clients": 1, "pause_ms": 5}
+"""Options of a load that leaves the processors to nodes that start."""
 LEADER_S = 5.0
 """There is a leader again after this long, on a machine that does other things too."""
 
