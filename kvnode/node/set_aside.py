@@ -64,11 +64,12 @@ class SetAside:
         self._holes = holes
         self._at = Mark()
         self._is_writing = False
-        self._is_asked_by: dict[int, tuple[Link, int]] = {}
         self._peers = tuple(peer.id for peer in config.peers)
         self._lost_since_ms: float | None = None
         self._lost_ms_max = LOST_AFTER_ELECTION_TIMEOUTS * config.election_timeout_max_ms
-        self._answers: dict[str, str] | None = None
+        self._told: dict[str, str] | None = None
+        # Of members that have gone meanwhile, too: what nobody has, nobody can give to those who do not have it.
+        self._refusals: dict[str, str] = {}
         self._given_by: set[str] = set()
         self._entries = self._bytes = 0
         frame_bytes_max = config.record_bytes_max + wire.ENVELOPE_BYTES_MAX
@@ -115,6 +116,8 @@ class SetAside:
             return
         hole = self._holes[0]
         self._at = hole.before
+        self._refusals = {}
+        self._lost_since_ms = None
         if hole.first_seq > hole.last_seq:
             self._write(b"")  # a header alone
         else:
@@ -134,6 +137,7 @@ class SetAside:
         self._entries += self._at.seq - before
         self._bytes += len(data)
         self._given_by.add(peer)
+        self._refusals = {}
         self._lost_since_ms = None
         self._write(data)
         return None
@@ -147,8 +151,8 @@ class SetAside:
 
     def on_round_over(self, answers: dict[str, str]) -> None:
         hole = self._holes[0]
-        if answers != self._answers:
-            self._answers = dict(answers)
+        if answers != self._told:
+            self._told = dict(answers)
             silent = [peer for peer in self._peers if peer not in answers]
             self.note(
                 "warning",
@@ -160,12 +164,13 @@ class SetAside:
                     "waiting_for": ",".join(silent) or "nobody",
                 },
             )
-        if len(answers) < len(self._peers):
-            self._lost_since_ms = None
-        elif self._lost_since_ms is None:
+        self._refusals.update(answers)
+        if len(self._refusals) < len(self._peers):
+            return
+        if self._lost_since_ms is None:
             self._lost_since_ms = self.now_ms
         elif self.now_ms - self._lost_since_ms >= self._lost_ms_max:
-            raise EntriesLost(hole, answers)
+            raise EntriesLost(hole, self._refusals)
 
     def _give_up(self, reason: str) -> None:
         self._fetching.stop()
