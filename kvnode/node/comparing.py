@@ -27,10 +27,12 @@ stays, so it votes in no term twice.
 all members: while one has no right, another one of three is not set aside. And a leader tells others only when it has
 committed in its own term, beyond the place: then a majority holds its records there durably.
 
-**S** Nothing depends on who is right. Matching is decided by (seq, term) alone; here a minority is set aside, by itself
-or by the leader of its term, and only while it holds what it was asked about: the order names two of its own checksums.
+**S** Matching is decided by (seq, term) alone, as ever: nothing here makes logs match, and nothing is cut while the
+node takes part. An order is for the log that was asked about, from the leader of the present term: it names the
+checksum that this log must have where the common part ends, and one that it must not have further on.
 
-Limit: a member that lacks the record in question has no evidence. It takes the leader's record and then agrees with it.
+Limits: a majority is believed, not proven right. A member that lacks the record in question has no evidence: it takes
+the leader's, and from then on it has the same.
 """
 
 from __future__ import annotations
@@ -182,7 +184,7 @@ class Comparing:
         names = ", ".join(holders)
         reason = f"the log differs from that of {names} from seq {difference.equal_seq + 1} on"[:REASON_CHARS_MAX]
         if right is None:
-            if is_late or not any(asked[1] is difference for asked in self._asked.values()):
+            if is_late or len(difference.answers) == len(raft.peers):
                 self._note(difference, f"no majority can be named, nothing is cut; {self._missing(difference)}")
         elif raft.id in holders:
             if leader.has_committed and difference.parted_seq <= raft.commit_seq:

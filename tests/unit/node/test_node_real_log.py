@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from kvnode.log.record import Record, encode
 from tests.unit.node.small_cluster import Cluster
 
 
@@ -52,4 +55,44 @@ def test_a_suffix_that_lost_is_cut_and_everybody_holds_the_same_after_a_restart(
     assert [cluster.client(member).ask("GET k") for member in "ABC"] == [b"12"] * 3
     checksums = {cluster[member].raft.index.last_checksum for member in "ABC"}
     assert len(checksums) == 1
+    cluster.crash("A", "B", "C")
+
+
+def forge(cluster: Cluster, member: str, seq: int) -> None:
+    """Another time in the record that holds `seq`, and a log without a flaw after it."""
+    log = cluster.hosts[member].log
+    records: list[Record] = []
+    log.recover(records.append)
+    made: list[Record] = []
+    for record in records:
+        time_ms = record.time_ms + (record.first_seq <= seq <= record.last_seq)
+        prev = made[-1].checksum if made else 0
+        made.append(encode(prev, record.first_seq, record.term, time_ms, record.commit_seq, record.entries))
+    log.cut(0)
+    for record in made:
+        log.append([record])
+    log.close()
+
+
+@pytest.mark.parametrize("wrong", ["A", "C"])
+def test_a_log_that_differs_is_set_aside_and_healed(tmp_path: Path, wrong: str) -> None:
+    cluster = joined(tmp_path)
+    for number in range(30):
+        assert cluster.client("B").ask([b"SET", b"k%d" % number, b"x" * 600]) == b"OK"
+    cluster.run(500)
+    cluster.crash("A", "B", "C")
+    forge(cluster, wrong, 12)
+    cluster.start("A", "B", "C")
+    cluster.elect("A")
+    cluster.run(3000)
+    notes = [(event, fields) for _, event, fields in cluster.hosts[wrong].notes]
+    assert [fields["after_seq"] for event, fields in notes if event.startswith("set aside")] == [11]
+    assert any((tmp_path / wrong / "discarded").iterdir())
+    cluster.crash("A", "B", "C")
+    cluster.start("A", "B", "C")
+    cluster.run(3000)
+    assert all(cluster[member].raft.may_vote for member in "ABC")
+    assert not cluster.hosts[wrong].log.identity.set_aside
+    assert len({cluster[member].raft.index.last_checksum for member in "ABC"}) == 1
+    assert [cluster.client(member).ask("DBSIZE") for member in "ABC"] == [30] * 3
     cluster.crash("A", "B", "C")
