@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -159,9 +159,9 @@ def read_file(files: Files, path: Path, bytes_max: int) -> bytes:
 
 
 @contextmanager
-def replacing(files: Files, path: Path, verify: Callable[[int], None] | None = None) -> Iterator[int]:
+def replacing(files: Files, path: Path) -> Iterator[int]:
     """The descriptor of a new file, which takes the name `path` when the block ends: after a crash the old or the new
-    file is there, whole; afterwards the new. `verify` sees it once it is fsynced, before it has the name.
+    file is there, whole; afterwards the new.
 
     On NoSpaceError nothing of the new file stays.
     """
@@ -171,8 +171,6 @@ def replacing(files: Files, path: Path, verify: Callable[[int], None] | None = N
         try:
             yield fd
             files.fsync(fd)
-            if verify is not None:
-                verify(fd)
         finally:
             files.close(fd)
         files.rename(temporary, path)

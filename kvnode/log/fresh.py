@@ -1,68 +1,49 @@
-"""A log file written anew: a copy beside it, verified before it takes the name.
+"""A segment file written anew where parts of it can not be read.
 
-    <name>.tmp written -> fsynced -> dropped from the cache, read again and compared -> renamed -> directory fsynced
-
-After a crash the old or the new file is there, whole. What can not be read of the old file is zeros in the new one:
-a reader finds no record there.
+The steps are those of draft.py: after a crash the old or the new file is there, whole. What can not be read of the old
+file, and is not given, is zeros in the new one: a reader finds no record there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
-import google_crc32c
+from kvnode.log.draft import Draft
+from kvnode.log.errors import NoSpaceError
+from kvnode.log.files import CHUNK_BYTES, Files
 
-from kvnode.log.errors import DiskError
-from kvnode.log.files import CHUNK_BYTES, PAGE_BYTES, Files, replacing
 
-
-def write_anew(files: Files, path: Path, size: int, patches: Sequence[tuple[int, bytes]]) -> None:
-    """The first `size` bytes of the file again, but for the patches: (offset, bytes), in order, apart from each other.
+def write_anew(files: Files, path: Path, size: int, offset: int, patch: bytes) -> None:
+    """The first `size` bytes of the file again, but `patch` at `offset`.
 
     Raises NoSpaceError (nothing has changed), DiskError, OSError.
     """
-    checksum = 0
-
-    def verify(fd: int) -> None:
-        files.drop_cache(fd)
-        found = 0
-        for start in range(0, size, CHUNK_BYTES):
-            found = google_crc32c.extend(found, files.pread(fd, min(CHUNK_BYTES, size - start), start))
-        if found != checksum or files.size(fd) != size:
-            raise DiskError(f"What was written to {path}.tmp and fsynced is not what can be read there.")
-
-    with replacing(files, path, verify) as fd:
-        for offset, data in _patched(files, path, size, patches):
-            files.pwrite(fd, data, offset)
-            checksum = google_crc32c.extend(checksum, data)
-
-
-def _patched(files: Files, path: Path, size: int, patches: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    source = files.open_read(path) if files.kind(path) == "file" else None
+    readable = min(_size(files, path), size)
+    draft = Draft(files, path)
     try:
-        at = 0
-        for offset, patch in (*patches, (size, b"")):
-            for start in range(at, offset, CHUNK_BYTES):
-                yield start, _read_what_can_be_read(files, source, start, min(CHUNK_BYTES, offset - start))
-            if patch:
-                yield offset, patch
-            at = offset + len(patch)
+        _copy(draft, 0, offset, readable)
+        draft.write(patch)
+        _copy(draft, offset + len(patch), size, readable)
+        draft.finish()
+        draft.publish()
+    except NoSpaceError:
+        draft.discard()
+        raise
+
+
+def _copy(draft: Draft, start: int, end: int, readable: int) -> None:
+    if start < readable:
+        draft.copy(draft.path, start, min(end, readable))
+    for at in range(max(start, readable), end, CHUNK_BYTES):
+        draft.write(bytes(min(CHUNK_BYTES, end - at)))
+
+
+def _size(files: Files, path: Path) -> int:
+    """0 where the file is missing."""
+    if files.kind(path) != "file":
+        return 0
+    fd = files.open_read(path)
+    try:
+        return files.size(fd)
     finally:
-        if source is not None:
-            files.close(source)
-
-
-def _read_what_can_be_read(files: Files, fd: int | None, start: int, size: int) -> bytes:
-    if fd is None:
-        return bytes(size)
-    try:
-        return files.pread(fd, size, start).ljust(size, b"\0")
-    except OSError:
-        if start // PAGE_BYTES == (start + size - 1) // PAGE_BYTES:
-            return bytes(size)
-    # A disk fails by pages at the finest: what is not in a failing one can still be had.
-    edge = (start // PAGE_BYTES + 1) * PAGE_BYTES
-    edges = [start, *range(edge, start + size, PAGE_BYTES), start + size]
-    return b"".join([_read_what_can_be_read(files, fd, at, to - at) for at, to in pairwise(edges)])
+        files.close(fd)

@@ -168,11 +168,11 @@ class WriteAheadLog:
         return Cut(kept.path, offset, size + moved_size, after_seq + 1, reason, (*copies, *moved))
 
     def set_aside(self, after_seq: int, reason: str) -> Cut | None:
-        """Durably take the right to vote away, then cut. `reason`: one sentence.
+        """Durably take the right to vote away, then cut. `reason`: one sentence; that of an earlier time stays.
 
         Where there is no room for the cut, the right is gone already when NoSpaceError is raised.
         """
-        self.save_identity(replace(self.identity, may_vote=False, set_aside=reason))
+        self.save_identity(replace(self.identity, may_vote=False, set_aside=self.identity.set_aside or reason))
         return self.cut(after_seq, reason)
 
     def heal(self, after_seq: int, to_seq: int, data: bytes) -> None:
@@ -189,7 +189,7 @@ class WriteAheadLog:
             else:
                 patches = [place_header(*log, self.identity, after_seq)]
             for segment, offset, part in patches:
-                write_anew(self._files, segment.path, segment.end, [(offset, part)])
+                write_anew(self._files, segment.path, segment.end, offset, part)
                 if segment is self._segments[-1]:
                     self._reopen(segment)
                 with self._guard:

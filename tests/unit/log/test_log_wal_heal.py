@@ -295,8 +295,6 @@ def test_a_fresh_copy_is_verified_before_it_takes_the_name() -> None:
     assert disk.calls == [
         ("create", f"{name}.tmp"),
         ("pwrite", f"{name}.tmp"),
-        ("pwrite", f"{name}.tmp"),
-        ("pwrite", f"{name}.tmp"),
         ("fsync", f"{name}.tmp"),
         ("drop_cache", f"{name}.tmp"),
         ("rename", f"{name}.tmp {name}"),
