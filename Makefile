@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test lint types unit bench lock clean
+.PHONY: help run test lint types unit sim bench lock clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -30,6 +30,11 @@ types: $(READY)  ## mypy --strict
 
 unit: $(READY)   ## the whole test suite
 	$(BIN)/pytest
+
+SEED ?= 1
+RUNS ?= 1000
+sim: $(READY)    ## simulated clusters under faults: make sim SEED=1 RUNS=1000
+	$(BIN)/python -m tests.simulation --seed $(SEED) --runs $(RUNS)
 
 bench: $(READY)  ## beside Redis, in one run
 	$(BIN)/python -m benchmarks.throughput

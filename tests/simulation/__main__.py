@@ -24,9 +24,8 @@ def main(seed: int, runs: int, jobs: int, trace: bool) -> None:
     """Run simulated clusters, each from a seed that can be run again."""
     began = time.monotonic()
     counts: Counter[str] = Counter()
-    done = failed = 0
-    for result in _results(range(seed, seed + runs), jobs if runs > 1 else 1):
-        done += 1
+    failed = 0
+    for done, result in enumerate(_results(range(seed, seed + runs), jobs if runs > 1 else 1), 1):
         counts += Counter(result.counts, events=result.events, requests=result.requests, answered=result.answered)
         if result.violation is not None:
             failed += 1

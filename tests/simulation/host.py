@@ -13,7 +13,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-
 from kvnode.config import Config, Member
 from kvnode.log import LogOptions, cluster_id, open_log
 from kvnode.log.errors import DamageError, DiskError, LogError

@@ -1,0 +1,67 @@
+"""Simulated clusters, a thousand seeds at least; five minutes at most, whatever the machine.
+
+`make sim SEED=1 RUNS=50000` runs more. A failure names its seed; with it the run is repeated exactly.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from tests.simulation.faults import plan
+from tests.simulation.options import draw
+from tests.simulation.run import Simulation, run
+from tests.simulation.world import Violation
+
+SEEDS = int(os.environ.get("KVNODE_TEST_SEEDS", "1000"))
+SECONDS_MAX = 300
+FIRST_SEED = 1_000_000
+SEEDS_WITH_A_PAST = (16, 40, 67)
+"""Each found a defect once."""
+
+
+def test_a_thousand_seeds() -> None:
+    deadline = time.monotonic() + SECONDS_MAX
+    done = events = 0
+    with multiprocessing.Pool(os.cpu_count() or 1, maxtasksperchild=50) as pool:
+        for result in pool.imap_unordered(run, range(FIRST_SEED, FIRST_SEED + SEEDS)):
+            seed = result.options.seed
+            again = f"again: python -m tests.simulation --seed {seed} --trace"
+            assert result.violation is None, f"seed {seed}: {result.violation}\n{again}\n{result.options}"
+            done += 1
+            events += result.events
+            if time.monotonic() > deadline:
+                break
+    print(f"{done} seeds, {events} events")
+    assert done > 0
+
+
+@pytest.mark.parametrize("seed", SEEDS_WITH_A_PAST)
+def test_a_seed_with_a_past(seed: int) -> None:
+    assert run(seed).violation is None
+
+
+def test_a_seed_runs_the_same_way_each_time() -> None:
+    one, other = run(7), run(7)
+    assert one.events == other.events
+    assert one.trace == other.trace
+
+
+def test_the_checks_see_what_they_are_for() -> None:
+    """A canary: a node that claims more to be committed than is."""
+    options = draw(3)
+    simulation = Simulation(options, plan(options))
+    host = simulation.hosts[0]
+    simulation.world.at(2000.0, lambda: setattr(host, "watch", lambda host: _claim(simulation, host)))
+    with pytest.raises(Violation, match="S"):
+        simulation.run()
+
+
+def _claim(simulation: Simulation, host: object) -> None:
+    node = host.node  # type: ignore[attr-defined]
+    if node is not None:
+        node.raft.commit_seq = node.raft.index.last_seq
+        simulation.checks.after_turn(host)  # type: ignore[arg-type]
