@@ -330,6 +330,7 @@ class Host:
         """Perform the first `count` deeds (all: None), and the reads; whether there were any."""
         if self.disk_is_full or self.was_full:
             self._set_aside_what_has_no_room()
+            count = None  # what is left now is older than what waits
         done = False
         while self.deeds and count != 0:
             self.events.append(self.deeds.popleft().perform(self.damaged or self.log))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 import pytest
@@ -589,58 +588,3 @@ def test_info_tells_of_room() -> None:
     raft = info(cluster, "B", "raft")
     assert raft["member_B"].endswith("room=0")
     assert "room" not in raft["member_A"]
-
-
-# Everything at once
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_random_fills_lose_nothing_and_tell_no_lies(seed: int) -> None:
-    random = Random(seed)
-    cluster = led_by("A", random.choice(["ABC", "ABC", "ABCDE"]), uncommitted_bytes_max=random.choice([1, 1 << 20]))
-    clients: list[tuple[Client, list[str]]] = []
-    outcomes: dict[str, Any] = {}
-    acknowledged = 0
-    counters = [cluster.client(at) for at in cluster.hosts]
-    for step in range(120):
-        match random.randrange(8):
-            case 0:
-                cluster.fill_disk(random.choice(list(cluster.hosts)), reserve=random.choice([0, 0, 2]))
-            case 1 | 2:
-                cluster.free_disk(random.choice(list(cluster.hosts)))
-            case 3:
-                client = random.choice(counters)
-                if not client.replies:
-                    client.send("GET count")
-                    floor = acknowledged
-                    cluster.run(30)
-                    for reply in client.take():
-                        assert isinstance(reply, str) or int(reply or 0) >= floor, (seed, step, reply, floor)
-                    client.host.clients.pop(client.id, None)
-                    counters[counters.index(client)] = cluster.client(client.host.id)
-            case _:
-                client = cluster.client(random.choice(list(cluster.hosts)))
-                keys = [f"{step}-{i}" for i in range(random.choice([1, 3]))]
-                client.send(*[f"SET {key} 1" for key in keys], "INCR count")
-                clients.append((client, [*keys, ""]))
-        cluster.run(random.choice([0, 1, 40, 200, 700]))
-        for client, keys in clients:
-            for reply in client.take():
-                key = keys.pop(0)
-                outcomes[key or f"count {len(outcomes)}"] = reply
-                if not key and isinstance(reply, int):
-                    acknowledged = max(acknowledged, reply)
-    cluster.free_disk(*cluster.hosts)
-    cluster.run(6000)
-    for client, keys in clients:
-        for reply in client.take():
-            key = keys.pop(0)
-            outcomes[key or f"count {len(outcomes)}"] = reply
-    assert [keys for _, keys in clients if keys] == []
-    counts = [reply for key, reply in outcomes.items() if key.startswith("count") and isinstance(reply, int)]
-    assert len(set(counts)) == len(counts)
-    for at in cluster.hosts:
-        assert int(cluster.client(at).ask("GET count") or 0) >= max(counts, default=0)
-        for key, reply in outcomes.items():
-            if not key.startswith("count") and not str(reply).startswith("-UNKNOWN"):
-                assert cluster.client(at).ask(f"EXISTS {key}") == (reply == b"OK"), (seed, key, reply)
