@@ -158,11 +158,10 @@ def test_what_is_wrong_is_explained() -> None:
         asked("GET", b"other", None, None, at=(4, 5)),
     ]
     assert check(history).text.splitlines() == [
-        "3 operations with a reply and 1 without, of 1 processes; no order explains more than 2 replies. "
-        "One that does so ends in",
+        "3 operations with a reply and 1 without; the longest order found explains 2 replies, and ends in",
         "    0: SET k 1 -> OK [0, 1]",
         "    0: SET k 2 -> OK [2, 3]",
-        "which leaves b'k': b'2'. One of these must come next, and none leads further:",
+        "which leaves b'k': b'2'. What comes next is one of",
         "    0: GET k -> 1 [4, 5]",
         "    0: SET k 3 -> unknown [4, inf]",
     ]
