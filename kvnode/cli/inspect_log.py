@@ -147,10 +147,11 @@ def _show(data: Path, choice: Choice, last: int | None, *, records: bool, follow
             bar(bytes_done)
             out.flush_if_due()
 
+        items = follow_log(reader, wait, choice.to_seq) if follow else reader.read(report)
         out.lines(view.begin())
         out.flush()
         try:
-            for item in follow_log(reader, wait, choice.to_seq) if follow else reader.read(report):
+            for item in items:
                 out.lines(view.show(item))
                 if isinstance(item, Fault):
                     damaged += not item.is_torn

@@ -196,19 +196,28 @@ def _walk(
         pair = (_next(items[0], equal_seq), _next(items[1], equal_seq))
         if equal_seq is None and not _part_before(pair):
             equal_seq, equal_checksum = _common_end(pair, readers)
+        if any(
+            found is None and (reader.end.seq, reader.end.checksum) != (equal_seq, equal_checksum)
+            for found, reader in zip(pair, readers, strict=True)
+        ):
+            raise _Moved  # it ends before that: it was cut after the search for the boundary
         if pair[0] is None or pair[1] is None or pair[0].record.raw != pair[1].record.raw:
             return Comparison((one, other), equal_seq, equal_checksum, pair, files.bytes_read)
         equal_seq, equal_checksum = pair[0].record.last_seq, pair[0].record.checksum
 
 
 def _records(items: Iterator[Item]) -> Iterator[Found | Fault]:
-    """Up to the log's end; what may be torn there, or is just being written, is not looked at."""
+    """Up to the log's end: what may be torn there, or is just being written, is not looked at.
+
+    A fault that costs no entry, such as a bad header, costs no comparison.
+    """
     for item in items:
         if isinstance(item, Replaced):
             raise _Moved
         if isinstance(item, Fault) and item.is_torn:
             return
-        yield item
+        if isinstance(item, Found) or item.first_seq is not None:
+            yield item
 
 
 def _next(items: Iterator[Found | Fault], equal_seq: int | None) -> Found | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
@@ -29,6 +30,11 @@ class Terminal:
         except OSError:  # nothing more, or nobody writes any more
             pass
         return b"".join(pieces).decode().replace("\r\n", "\n")
+
+    def wait_for_text(self, seconds_max: float = 20) -> str:
+        """The same, once there is something."""
+        assert select.select([self.reader], [], [], seconds_max)[0], "nothing was written"
+        return self.text()
 
     def close(self) -> None:
         self.file.close()
