@@ -2,7 +2,7 @@
 
 A  data/A: node A of cluster …, 3 segments from seq 1 on, 150,000,000 bytes
 B  data/B: node B of cluster …, 3 segments from seq 1 on, 150,000,000 bytes
-equal up to seq 4711 (checksum 1a2b3c4d), then they part:
+equal up to seq 4711 (checksum 1a2b3c4d); they part at seq 4712:
    segment                  …  the two records, one above the other
 A  00000000000000000001.log …
 B  00000000000000000001.log …
@@ -34,15 +34,16 @@ def diff_lines(comparison: Comparison, width: int | None) -> Iterator[str]:
     so_far = _so_far(comparison)
     match comparison.parted:
         case (None, None):
-            yield f"{so_far}, where both end: they are equal"
+            yield f"{so_far}; both end there: they are equal"
         case (None, found):
-            yield f"{so_far}, where A ends: it is the beginning of B, which goes on:"
+            yield f"{so_far}; A ends there, it is the beginning of B, which goes on:"
             yield from _records((None, found))
         case (found, None):
-            yield f"{so_far}, where B ends: it is the beginning of A, which goes on:"
+            yield f"{so_far}; B ends there, it is the beginning of A, which goes on:"
             yield from _records((found, None))
         case (one, other):
-            yield f"{so_far}, then they part:"
+            first = min(one.record.first_seq, other.record.first_seq)
+            yield f"{so_far}; they part at seq {first}:"
             yield from _records((one, other))
             yield from _first_difference(one, other, width)
     yield f"# {comparison.bytes_read:,} of {count(comparison.bytes_total, 'byte')} were read"
@@ -87,9 +88,9 @@ def first_difference(one: Found, other: Found) -> int:
 
 def _so_far(comparison: Comparison) -> str:
     if comparison.equal_seq is None:
-        return "they differ before the first entry that both still have"
+        return "they differ in what only one of them still holds"
     if comparison.equal_seq == 0:
-        return "equal in nothing"
+        return "nothing is equal"
     return f"equal up to seq {comparison.equal_seq} (checksum {comparison.equal_checksum:08x})"
 
 

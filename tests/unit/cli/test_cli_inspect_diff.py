@@ -12,8 +12,8 @@ from kvnode.log.reader import Found, Reader
 from tests.unit.cli.small_logs import CLUSTER, FIRST, SHOWN, append, flip, inspect, make, open_or_make, tree
 
 HEADING = (
-    "   segment                     offset      size             seq  term                      time    commit entries  "
-    "checksum  state"
+    "   segment                     offset      size             seq  term                      time    commit "
+    "entries  checksum  state"
 )
 
 
@@ -45,7 +45,7 @@ def test_two_logs_that_part(tmp_path: Path) -> None:
     size = sum((tmp_path / name / FIRST).stat().st_size for name in "AB")
     assert result.stdout.splitlines() == [
         *titles(tmp_path),
-        f"equal up to seq 5 (checksum {common:08x}), then they part:",
+        f"equal up to seq 5 (checksum {common:08x}); they part at seq 6:",
         HEADING,
         f"A  {FIRST} {one.offset:>9} {one.record.size:>9}             6-7     3  {SHOWN}         5       2  "
         f"{one.record.checksum:08x}  valid",
@@ -89,8 +89,8 @@ def test_the_same_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "text"),
     [
-        ("A", "equal up to seq 5 (checksum {}), where A ends: it is the beginning of B, which goes on:"),
-        ("B", "equal up to seq 5 (checksum {}), where B ends: it is the beginning of A, which goes on:"),
+        ("A", "equal up to seq 5 (checksum {}); A ends there, it is the beginning of B, which goes on:"),
+        ("B", "equal up to seq 5 (checksum {}); B ends there, it is the beginning of A, which goes on:"),
     ],
 )
 def test_one_is_the_beginning_of_the_other(tmp_path: Path, first: str, text: str) -> None:
@@ -114,7 +114,7 @@ def test_equal_logs(tmp_path: Path) -> None:
     result = inspect("--diff", tmp_path / "A", tmp_path / "B")
     checksum = found(tmp_path / "A")[-1].record.checksum
     assert result.stdout.splitlines()[2] == (
-        f"equal up to seq 5 (checksum {checksum:08x}), where both end: they are equal"
+        f"equal up to seq 5 (checksum {checksum:08x}); both end there: they are equal"
     )
     assert (result.exit_code, result.stderr) == (0, "")
     assert json.loads(inspect("--diff", tmp_path / "A", tmp_path / "A", "--json").stdout)["result"] == "equal"
@@ -126,7 +126,7 @@ def test_records_of_the_same_entries(tmp_path: Path) -> None:
         append(log, ["NOOP"], term=term)
         log.close()
     lines = inspect("--diff", tmp_path / "A", tmp_path / "B").stdout.splitlines()
-    assert lines[2] == "equal in nothing, then they part:"
+    assert lines[2] == "nothing is equal; they part at seq 1:"
     assert lines[6:9] == [
         "their entries are the same; the first of them:",
         f"A         1    1  {SHOWN}  NOOP",
