@@ -18,7 +18,8 @@ from pathlib import Path
 from kvnode.log.errors import DiskError, NoSpaceError
 from kvnode.log.files import Files, replacing
 from kvnode.log.record import SegmentHeader, encode_header
-from kvnode.log.segment import copy_range, segment_name
+from kvnode.log.segment import segment_name
+from kvnode.log.window import pieces_past_errors
 
 DISCARDED = "discarded"
 
@@ -88,7 +89,10 @@ def copy_end(files: Files, path: Path, fd: int, offset: int, end: int, header: S
     encoded = encode_header(header)
     with replacing(files, target) as copy:
         files.pwrite(copy, encoded, 0)
-        copy_range(files, fd, offset, end, copy, len(encoded))
+        at = len(encoded)
+        for piece in pieces_past_errors(files, fd, offset, end):
+            files.pwrite(copy, piece, at)
+            at += len(piece)
     return target
 
 

@@ -13,7 +13,7 @@ import google_crc32c
 
 from kvnode.log.errors import DiskError
 from kvnode.log.files import CHUNK_BYTES, Files
-from kvnode.log.window import read_past_errors
+from kvnode.log.window import pieces_past_errors
 
 PENDING_BYTES_MAX = 1024 * 1024
 
@@ -41,18 +41,11 @@ class Draft:
             self._flush()
 
     def copy(self, source: Path, start: int, end: int) -> None:
-        """The bytes [start, end) of another file; zeros, in which nothing can be read, for what its disk does not
-        give."""
+        """The bytes [start, end) of another file; zeros for what its disk does not give."""
         fd = self._files.open_read(source)
         try:
-            while start < end:
-                pieces = read_past_errors(self._files, fd, min(CHUNK_BYTES, end - start), start)
-                size = sum(len(data) for _, data, _ in pieces)
-                if not size:
-                    raise DiskError(f"{source} became shorter while it was read, at offset {start}.")
-                for _, data, _ in pieces:
-                    self.write(data)
-                start += size
+            for piece in pieces_past_errors(self._files, fd, start, end):
+                self.write(piece)
         finally:
             self._files.close(fd)
 

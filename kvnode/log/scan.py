@@ -24,16 +24,6 @@ from kvnode.log.segment import (
 
 
 @dataclass(frozen=True, slots=True)
-class Torn:
-    """A torn write: everything from `offset` in `path` on goes, and so do the segments `later`."""
-
-    path: Path
-    offset: int
-    reason: str
-    later: tuple[Path, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Bad:
     """The first thing that is not as it should be. `may_be_torn`: a crash may have left it, above the mark."""
 
@@ -41,7 +31,6 @@ class Bad:
     offset: int
     reason: str
     may_be_torn: bool
-    later: tuple[Path, ...]
 
 
 class Scan:
@@ -77,17 +66,16 @@ class Scan:
     def run(self) -> None:
         """Read until the first bad thing. A directory without a segment is good, and empty."""
         found = segment_paths(self.files, self.directory)
-        paths = [path for _, path in found]
         if self.progress is not None:
-            self._bytes_total = sum(map(self._size, paths))
-        for position, (first_seq, path) in enumerate(found):
+            self._bytes_total = sum(self._size(path) for _, path in found)
+        for first_seq, path in found:
             fd = self.files.open_read(path)
             try:
                 bad = self._read_segment(path, fd, first_seq)
             finally:
                 self.files.close(fd)
             if bad is not None:
-                self.bad = Bad(path, bad.offset, bad.reason, bad.may_be_torn, tuple(paths[position + 1 :]))
+                self.bad = Bad(path, bad.offset, bad.reason, bad.may_be_torn)
                 return
 
     def _read_segment(self, path: Path, fd: int, first_seq: int) -> BadRecord | None:

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kvnode.invariant import invariant
-from kvnode.log.errors import DiskError, ForeignLogError
+from kvnode.log.errors import ForeignLogError
 from kvnode.log.files import CHUNK_BYTES, Files
 from kvnode.log.record import (
     FORMAT_VERSION,
-    FRAME_START,
     BadRecord,
     Record,
     SegmentHeader,
@@ -162,32 +161,3 @@ def _read(files: Files, fd: int, count: int, offset: int) -> bytes:
     if len(piece) < count:
         raise BadRecord("the file became shorter while it was read", offset + len(piece), may_be_torn=False)
     return piece
-
-
-def find_next_record(files: Files, fd: int, start: int, end: int) -> Record | None:
-    """The first record that verifies at or after `start`: where the readable part goes on after damage."""
-    at = start
-    while at < end:
-        window = files.pread(fd, min(CHUNK_BYTES, end - at), at)
-        position = window.find(FRAME_START)
-        while position >= 0:
-            try:
-                return next(read_records(files, fd, at + position, end))
-            except BadRecord:
-                position = window.find(FRAME_START, position + 1)
-        if not window:
-            return None
-        # One byte again, in case a frame's first byte is the window's last.
-        at += max(len(window) - 1, 1)
-    return None
-
-
-def copy_range(files: Files, source: int, start: int, end: int, target: int, offset: int) -> None:
-    """Copy the bytes [start, end) of `source` to `target`, from `offset` on."""
-    at = start
-    while at < end:
-        piece = files.pread(source, min(CHUNK_BYTES, end - at), at)
-        if not piece:
-            raise DiskError(f"A log file became shorter while it was read, at offset {at}.")
-        files.pwrite(target, piece, offset + at - start)
-        at += len(piece)

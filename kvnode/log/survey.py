@@ -30,12 +30,21 @@ from kvnode.log.mark import Mark
 from kvnode.log.picture import Picture, resolve
 from kvnode.log.record import SEQ_MAX, BadRecord
 from kvnode.log.runs import Run, SegmentRuns, read_runs
-from kvnode.log.scan import Torn
 from kvnode.log.window import Window
 
 T = TypeVar("T")
 ALL_MISSING = "all segments of the log are missing"
 MARK_IS_WRONG = "the mark speaks of another record at seq {} than the log has there"
+
+
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """A torn write: everything from `offset` in `path` on goes, and so do the segments `later`."""
+
+    path: Path
+    offset: int
+    reason: str
+    later: tuple[Path, ...]
 
 
 @dataclass(slots=True)

@@ -12,10 +12,11 @@ search ends, and the rest of the file is bad.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import google_crc32c
 
+from kvnode.log.errors import DiskError
 from kvnode.log.files import CHUNK_BYTES, PAGE_BYTES, Files
 from kvnode.log.record import FRAME_START, HEADER_BYTES, BadRecord, Record, decode_at
 
@@ -216,6 +217,19 @@ def read_past_errors(files: Files, fd: int, count: int, offset: int) -> list[tup
         pieces += read_past_errors(files, fd, size, at)
         at += size
     return pieces
+
+
+def pieces_past_errors(files: Files, fd: int, start: int, end: int) -> Iterator[bytes]:
+    """The bytes [start, end) of a file, to be copied elsewhere; zeros for what the disk does not give: no record can
+    be read there that is not one. Raises DiskError where the file ends before that."""
+    while start < end:
+        pieces = read_past_errors(files, fd, min(CHUNK_BYTES, end - start), start)
+        size = sum(len(data) for _, data, _ in pieces)
+        if not size:
+            raise DiskError(f"A log file became shorter while it was read, at offset {start}.")
+        start += size
+        for _, data, _ in pieces:
+            yield data
 
 
 def _integer(encoded: bytes) -> int:

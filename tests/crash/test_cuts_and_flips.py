@@ -387,6 +387,24 @@ def test_a_segment_of_another_node_is_a_hole_as_long_as_it_is(whose: tuple[str, 
         check_hole(disk, layout.before, layout.end, f"{whose} in {layout.path.name}")
 
 
+@pytest.mark.parametrize("synced", [0, len(RECORDS)])
+def test_a_tail_that_the_disk_does_not_give(synced: int) -> None:
+    """No crash leaves that behind; what can be read of it is kept."""
+    for offset in (0, LAYOUTS[-1].starts[-1] + 20):
+        disk = damaged_log(synced)
+        disk.file(SEGMENTS[-1]).unreadable = {offset}
+        check_tail_damage(disk, LAYOUTS[-1].before, f"byte {offset} can not be read, mark after {synced}")
+        assert len(disk.listdir(DIRECTORY / DISCARDED)) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[:-1], ids=str)
+def test_a_segment_that_the_disk_does_not_give(layout: Layout) -> None:
+    disk = damaged_log(0)
+    disk.file(layout.path).unreadable = {0}
+    hole = check_hole(disk, layout.before, layout.end, f"{layout.path.name} can not be read")
+    assert "read error" in hole.reason
+
+
 FOREIGN_CONTENTS = {
     "empty": b"",
     "zeros": bytes(4096),
