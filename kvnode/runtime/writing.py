@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kvnode.log.errors import NoSpaceError
 from kvnode.log.wal import WriteAheadLog
-from kvnode.node.deeds import AppendRecords, CutLog, Event, SaveBallot
+from kvnode.node.deeds import AppendRecords, CutLog, Event, SaveBallot, SetAsideLog
 
 if TYPE_CHECKING:
     from kvnode.log.damaged import DamagedLog
@@ -134,7 +134,7 @@ class Writing:
         if isinstance(deed, SaveBallot):
             self._ballots.append(deed)
         else:
-            if isinstance(deed, CutLog):
+            if isinstance(deed, (CutLog, SetAsideLog)):
                 self._drop_after(deed.after_seq)
             last = self._kept[-1] if self._kept else None
             if isinstance(deed, AppendRecords) and isinstance(last, AppendRecords):

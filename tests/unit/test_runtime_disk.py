@@ -12,7 +12,7 @@ import pytest
 
 from kvnode.log import DiskError, LogOptions, Record, WriteAheadLog, cluster_id, open_log
 from kvnode.log.mark import decode_mark
-from kvnode.node.deeds import AppendRecords, CutLog, Event, GrantRightToVote, ReadRecords, SaveBallot
+from kvnode.node.deeds import AppendRecords, CutLog, Event, GrantRightToVote, ReadRecords, SaveBallot, SetAsideLog
 from kvnode.runtime.disk import Worker
 from kvnode.runtime.slow_fsyncs import INTERVAL_MS, SlowFsyncs
 from kvnode.runtime.writing import IDLE_S, RESERVE_APPEND_BYTES_MAX, RETRY_S, Performable, Reading, Writing
@@ -266,6 +266,21 @@ def test_a_cut_takes_what_it_cuts_out_of_what_is_kept(kept: int) -> None:
         expected.append(appended(records[kept - 1]))
     assert events == [*expected, ("on_cut", (cut_at,)), appended(later[-1]), ROOM]
     assert rig.records() == raws(records[:kept] + later)
+
+
+def test_a_log_that_is_set_aside_while_the_disk_is_full() -> None:
+    rig = Rig()
+    records = chain(2)
+    records += chain(4, after=records[-1], value=LARGE)
+    rig.perform(*appends(records[:2]))
+    rig.fill(10)
+    rig.perform(*appends(records[2:]))
+    assert rig.perform(SetAsideLog(records[0].last_seq, "why")) == []
+    assert not rig.log.identity.set_aside, "it needs room too"
+    rig.make_room()
+    assert rig.pause() == [("on_set_aside", (records[0].last_seq,)), ROOM]
+    assert rig.records() == raws(records[:1])
+    assert rig.log.identity.set_aside == "why"
 
 
 def test_ballots_stay_in_order_and_before_the_records_of_their_term() -> None:
