@@ -19,7 +19,7 @@ from kvnode.log.files import REAL
 from kvnode.log.identity import NAME as IDENTITY
 from kvnode.log.survey import survey
 
-LOOKS_MAX = 4
+LOOKS_MAX = 10
 
 
 def examine(directory: Path, progress: Callable[[int, int], None] | None = None) -> Verdict:

@@ -92,7 +92,8 @@ def judge(facts: Facts) -> Verdict:
     checks = {}
     for name, check in _CHECKS.items():
         findings = tuple(finding for finding in facts.survey.findings if finding.check == name)
-        checks[name] = _NOT_MADE if facts.is_new and findings else check(facts, findings)
+        is_not_made = facts.is_new and (findings or name in ("records", "tail"))
+        checks[name] = _NOT_MADE if is_not_made else check(facts, findings)
     outcome, text = _outcome(facts)
     subject = "`kvnode start`" if facts.around.holder is None else "The node runs. The next `kvnode start`"
     return Verdict(facts, checks, Start(outcome, f"{subject} would {text}."))
@@ -281,12 +282,14 @@ def _outcome(facts: Facts) -> tuple[str, str]:
             return REFUSES, "refuse this directory: no other member can heal it. Restore it from a copy"
         if reasons:
             return STARTS, "make the ballot anew, as nobody else can have had its vote, and start this node"
-    things = " and ".join(dict.fromkeys(_THINGS.get(each.check, "the end of its log") for each in reasons))
-    start = f"start it without the right to vote until a leader has brought it up to date, because of {things}"
+    things = " and ".join(thing for check, thing in _THINGS.items() if any(each.check == check for each in notes))
+    if survey.tail_damage is not None:
+        things = f"{things} and the end of its log" if things else "the end of its log"
+    until = f" without the right to vote until a leader has brought it up to date, because of {things}" if things else ""
     if survey.holes:
-        return HEALS, f"set this node aside, {_heal(survey.holes)}, and then {start if things else 'start it'}"
+        return HEALS, f"set this node aside, {_heal(survey.holes)}, and then start it{until}"
     if things:
-        return REJOINS, start.replace("it", "this node", 1)
+        return REJOINS, f"start this node{until}"
     if survey.torn is not None and facts.around.holder is None:
         size = count(torn_bytes(survey), "byte")
         return CUTS, f"cut off a torn tail of {size}, keep a copy in discarded/, and start this node"
