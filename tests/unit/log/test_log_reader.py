@@ -6,10 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kvnode.log import LogError, LogOptions, Record, WriteAheadLog, cluster_id, open_log
 from kvnode.log.files import RealFiles
@@ -17,7 +16,9 @@ from kvnode.log.listing import SegmentFile, look_at, read_mark
 from kvnode.log.mark import Mark, encode_mark
 from kvnode.log.reader import Fault, Found, Item, Reader, Replaced, find_last_seq
 from kvnode.log.record import SegmentHeader, encode_header
+from kvnode.log.survey import survey
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, make_log, raws, segment_paths
+from tests.crash.memory_disk import MemoryDisk
 
 RECORDS = chain(12)
 
@@ -283,25 +284,75 @@ def test_a_record_of_another_history_is_framed_by_faults(tmp_path: Path) -> None
     assert len(faults(given)) == 1 or faults(given)[1].offset == offset + other.size
 
 
-@given(st.integers(0, 10**9), st.binary(min_size=1, max_size=40))
-@settings(max_examples=150, deadline=None)
-def test_whatever_is_overwritten_no_wrong_record_is_given(where: int, junk: bytes) -> None:
-    disk = make_log(RECORDS)
-    paths = segment_paths(disk)
-    lengths = [len(disk.file(path).data) for path in paths]
-    where %= sum(lengths)
-    position = next(i for i in range(len(lengths)) if where < sum(lengths[: i + 1]))
-    path, offset = paths[position], where - sum(lengths[:position])
+def damage(disk: MemoryDisk, random: Random) -> None:
+    """One more thing that is wrong."""
+    path = random.choice(segment_paths(disk))
     data = bytes(disk.file(path).data)
-    disk.put(path, (data[:offset] + junk + data[offset + len(junk) :])[: len(data)])
+    at = random.randrange(len(data) + 1)
+    record = random.choice(RECORDS).raw
+    match random.randrange(8):
+        case 0:
+            disk.put(path, data[:at] + bytes([random.randrange(256)]) + data[at + 1 :])
+        case 1:
+            disk.put(path, data[:at])
+        case 2 if len(segment_paths(disk)) > 1:
+            disk.remove(path)
+        case 3:
+            disk.put(path, data + random.choice([bytes(50), random.randbytes(30), record]))
+        case 4:
+            disk.put(path, bytes(disk.file(random.choice(segment_paths(disk))).data))
+        case 5:
+            disk.put(path, data[:at] + record + data[at:])
+        case 6:
+            disk.put(path, data[:at] + data[random.randrange(at, len(data) + 1) :])
+        case _:
+            disk.put(path, data[:at] + random.randbytes(random.randrange(60)) + data[at:])
+
+
+@pytest.mark.parametrize("seeds", range(40))
+def test_whatever_is_damaged_no_wrong_record_is_given_and_what_is_not_given_is_told(seeds: int) -> None:
+    base = make_log(RECORDS)
+    for seed in range(25 * seeds, 25 * seeds + 25):
+        disk = base.copy()
+        random = Random(seed)
+        for _ in range(random.randrange(1, 7)):
+            damage(disk, random)
+        try:
+            given = list(Reader(look_at(DIRECTORY, disk), files=disk))
+        except LogError:
+            continue
+        seqs = [item.record.first_seq for item in given if isinstance(item, Found)]
+        assert seqs == sorted(set(seqs)), f"seed {seed}: out of order"
+        assert set(found(given)) <= set(raws(RECORDS)), f"seed {seed}: a wrong record"
+        told = {
+            seq
+            for fault in faults(given)
+            if fault.first_seq is not None
+            for seq in range(fault.first_seq, (fault.last_seq or 24) + 1)
+        }
+        missing = {
+            seq for record in RECORDS if record.raw not in found(given) for seq in (record.first_seq, record.last_seq)
+        }
+        assert missing == told & set(range(1, 25)), f"seed {seed}: lost and not told, or told and not lost"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_where_nothing_contradicts_it_agrees_with_what_a_start_would_find(seed: int) -> None:
+    """The survey reads all and then chooses, the reader chooses as it goes: for one piece that rots it is the same."""
+    disk = make_log(RECORDS)
+    random = Random(seed)
+    path = random.choice(segment_paths(disk))
+    data = bytes(disk.file(path).data)
+    at = random.randrange(len(data))
+    disk.put(path, data[:at] + random.randbytes(min(random.randrange(1, 80), len(data) - at)) + data[at:][80:])
     given = list(Reader(look_at(DIRECTORY, disk), files=disk))
-    bad = faults(given)
-    assert set(found(given)) <= set(raws(RECORDS))
-    assert found(given) == [raw for raw in raws(RECORDS) if raw in found(given)]
-    told = {seq for fault in bad if fault.first_seq for seq in range(fault.first_seq, (fault.last_seq or 99) + 1)}
-    for record in RECORDS:
-        assert (record.raw in found(given)) == (record.first_seq not in told), "what is not given is told"
-    assert bad or disk.file(path).data == data
+    found_survey = survey(DIRECTORY, files=disk)
+    kept = [seq for run in found_survey.picture.kept for seq in run.last_seqs]
+    assert kept == [item.record.last_seq for item in given if isinstance(item, Found)]
+    damaged = [fault for fault in faults(given) if not fault.is_torn]
+    holes = [(hole.path, hole.offset) for hole in found_survey.holes]
+    tail = found_survey.tail_damage
+    assert holes + ([(tail.path, tail.offset)] if tail else []) == [(fault.path, fault.offset) for fault in damaged]
 
 
 def test_a_page_that_the_disk_does_not_give(tmp_path: Path) -> None:
