@@ -26,6 +26,7 @@ lets the node vote.
 
 from __future__ import annotations
 
+import errno
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -57,11 +58,13 @@ from kvnode.log.identity import Identity, encode_identity, refuse_foreign
 from kvnode.log.mark import Mark, encode_mark
 from kvnode.log.mend import cut_off, save_mark, take_right_away
 from kvnode.log.record import BadRecord, Record, SegmentHeader, encode_header
+from kvnode.log.reserve import Reserve
 from kvnode.log.scan import Bad, Scan
 from kvnode.log.segment import Segment, segment_name
 from kvnode.log.survey import ALL_MISSING, MARK_IS_WRONG, describe_tail, survey, why_ballot_is_old
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 HEALING = (
     "Nothing was changed. A started node is set aside until the other members have given it these entries; `kvnode "
     "repair` fetches them while it is stopped."
@@ -188,7 +191,7 @@ class _Opening:
         scan.run()
         end = Mark(scan.last_seq, scan.last_term, scan.last_checksum)
         self._judge(state, scan, end)
-        identity, ballot, cut = self._mend(state, scan, end)
+        identity, ballot, cut = self._mend_in_what_room_there_is(state, scan, end)
         log = WriteAheadLog(
             self.directory,
             identity,
@@ -321,6 +324,16 @@ class _Opening:
         )
 
     # Mending
+
+    def _mend_in_what_room_there_is(self, state: _State, scan: Scan, end: Mark) -> tuple[Identity, Ballot, Cut | None]:
+        """A full disk may have been what ended the last life of this node: there is a reserve for that."""
+        try:
+            return self._mend(state, scan, end)
+        except OSError as error:
+            if error.errno not in NO_ROOM or not Reserve(self.files, self.directory, 0).release():
+                raise
+        self.findings.clear()
+        return self._mend(state, scan, end)
 
     def _mend(self, state: _State, scan: Scan, end: Mark) -> tuple[Identity, Ballot, Cut | None]:
         """Everything has been read. Each step leaves a directory that can be opened again."""

@@ -531,3 +531,31 @@ def test_a_torn_tail_is_cut_durably_after_its_copy_is_durable() -> None:
     assert disk.calls[truncated + 1] == ("fsync", path.name)
     assert ("fsync", cut.copy.name + ".tmp") in disk.calls[:truncated]
     assert disk.file(cut.copy).synced.endswith(b"junk")
+
+
+def test_a_full_disk_with_a_reserve_has_room_to_mend_what_it_left() -> None:
+    records = chain(9)
+    disk = make_log(records, synced=8)
+    path = segment_paths(disk)[-1]
+    data = bytes(disk.file(path).data)
+    disk.put(path, data[:-1])
+    disk.put(DIRECTORY / "reserve", bytes(5000))
+    disk.room = disk.bytes_used
+    recovered = open_memory(disk)
+    assert recovered.last_seq == records[7].last_seq
+    assert recovered.cut is not None
+    assert recovered.findings == [str(recovered.cut)]
+    assert "reserve" not in disk.listdir(DIRECTORY)
+
+
+def test_a_full_disk_without_a_reserve_is_refused() -> None:
+    disk = make_log(chain(9), synced=8)
+    path = segment_paths(disk)[-1]
+    disk.put(path, bytes(disk.file(path).data)[:-1])
+    if "reserve" in disk.listdir(DIRECTORY):
+        disk.remove(DIRECTORY / "reserve")
+    disk.room = disk.bytes_used
+    before = disk.contents()
+    with pytest.raises(LogError, match="No space left"):
+        open_memory(disk)
+    assert disk.contents() == before
