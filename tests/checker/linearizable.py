@@ -161,8 +161,8 @@ class Search:
                 continue
             if node.taken > self.best.taken:
                 self.best = node
-            if node.low == len(self.known):
-                return True
+                if node.low == len(self.known):
+                    return True
             if node[:4] in entered:
                 continue
             entered.add(node[:4])

@@ -62,7 +62,7 @@ def faults(operations: History, writers: dict[bytes, Operation]) -> Iterator[str
         if asked.get(reached, -inf) > operation.returned:
             yield f"it saw what had not been asked for yet: {operation}"
         if reached - len(operation.argument or b"") < max(floor, 0):
-            yield f"the list had been {floor} bytes long before: {operation}"
+            yield f"the list had been {max(floor, 0)} bytes long before: {operation}"
 
 
 def _read_fault(read: Operation, order: Order) -> str | None:

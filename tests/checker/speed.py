@@ -1,10 +1,11 @@
-"""How fast the checkers are: `.venv/bin/python -m tests.checker.speed [OPERATIONS]`."""
+"""How fast the checkers are: `.venv/bin/python -m tests.checker.speed [OPERATIONS | short]`."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 from tests.checker import linearizable, unique, witness
@@ -24,9 +25,9 @@ def timed(name: str, operations: int, check: Callable[[], Verdict]) -> None:
 def long_runs(operations: int) -> None:
     for name, workload in (("registers", Registers()), ("mixed", Registers(mixed=True)), ("bank", Bank())):
         history, log = simulate(Random(1), workload.next, 50, operations, unknown=0.01, failing=0.01)
-        timed(f"C1 {name}", operations, lambda history=history, log=log: witness.check(history, log))
+        timed(f"C1 {name}", operations, partial(witness.check, history, log))
         if name == "registers":
-            timed(f"C3 {name}", operations, lambda history=history: unique.check(history))
+            timed(f"C3 {name}", operations, partial(unique.check, history))
 
 
 def single_keys() -> None:

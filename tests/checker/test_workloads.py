@@ -57,6 +57,12 @@ FAULTS: list[tuple[Workload, str, History]] = [
     (Lists(), "has b'b;' in its place", [*APPENDED[::2], told("APPEND", 4, (0, 9), b"c;")]),
     (Lists(), "two elements in one place", [told("APPEND", 2, (0, 9), b"a;"), told("APPEND", 2, (0, 9), b"b;")]),
     (Lists(), "not been asked for yet", [*APPENDED, told("GET", b"a;b;", (1, 1.5))]),
+    (
+        Lists(),
+        "not been asked for yet",
+        [lost("APPEND", 0, b"b;"), told("GET", b"a;b;", (2, 3)), lost("APPEND", 5, b"a;")],
+    ),
+    (Lists(), "bytes long before", [told("APPEND", 1, (0, 1), b"a;")]),
     (Lists(), "no reply to this", [told("GET", Error("what"), (0, 1))]),
     (Bank(), "sum is wrong", [MOVED, told("MGET", (b"1", b"2", b"3"), (2, 3), None, ACCOUNTS)]),
     (Bank(), "sum is wrong", [MOVED, told("MGET", (b"1", b"2", None), (2, 3), None, ACCOUNTS)]),
