@@ -29,8 +29,8 @@ def examine(directory: Path, progress: Callable[[int, int], None] | None = None)
         state = _state(directory)
         try:
             facts = _look(directory, progress)
-        except LogError as error:
-            if isinstance(error.__cause__, FileNotFoundError) and _state(directory) != state:
+        except (LogError, FileNotFoundError) as error:
+            if _is_gone(error) and _state(directory) != state:
                 continue
             raise
         failures = [finding for finding in facts.survey.findings if finding.severity == FAILURE]
@@ -39,6 +39,11 @@ def examine(directory: Path, progress: Callable[[int, int], None] | None = None)
             return judge(facts)
         before = failures
     return judge(_look(directory, progress))
+
+
+def _is_gone(error: LogError | OSError) -> bool:
+    """Whether a file was there when its directory was read, and not when it was opened."""
+    return isinstance(error.__cause__ if isinstance(error, LogError) else error, FileNotFoundError)
 
 
 def log_bytes(directory: Path) -> int:

@@ -282,14 +282,14 @@ def _outcome(facts: Facts) -> tuple[str, str]:
             return REFUSES, "refuse this directory: no other member can heal it. Restore it from a copy"
         if reasons:
             return STARTS, "make the ballot anew, as nobody else can have had its vote, and start this node"
-    things = " and ".join(thing for check, thing in _THINGS.items() if any(each.check == check for each in notes))
-    if survey.tail_damage is not None:
-        things = f"{things} and the end of its log" if things else "the end of its log"
-    until = f" without the right to vote until a leader has brought it up to date, because of {things}" if things else ""
+    things = [thing for check, thing in _THINGS.items() if any(each.check == check for each in notes)]
+    things += [] if survey.tail_damage is None else ["the end of its log"]
+    until = "without the right to vote until a leader has brought it up to date, because of " + " and ".join(things)
     if survey.holes:
-        return HEALS, f"set this node aside, {_heal(survey.holes)}, and then start it{until}"
+        start = f"start it {until}" if things else "start it"
+        return HEALS, f"set this node aside, {_heal(survey.holes)}, and then {start}"
     if things:
-        return REJOINS, f"start this node{until}"
+        return REJOINS, f"start this node {until}"
     if survey.torn is not None and facts.around.holder is None:
         size = count(torn_bytes(survey), "byte")
         return CUTS, f"cut off a torn tail of {size}, keep a copy in discarded/, and start this node"
