@@ -113,7 +113,7 @@ class Repair:
         raise NotGivenError(hole, list(answers.items()))
 
     def _fill(self, hole: Hole, sources: Sequence[Source], answers: dict[Address, str]) -> bool:
-        """Fill the hole from its beginning, from any of the sources that goes on where the one before could not."""
+        """Fill the hole from its beginning; where one can not go on, another may."""
         at = hole.before
         given: Counter[Address] = Counter()
         left = list(sources)
@@ -132,6 +132,7 @@ class Repair:
             self.bytes += len(data)
             given[source.address] += end.seq - at.seq
             at = end
+            left = [source, *(other for other in sources if other is not source)]
             if self._progress is not None:
                 self._progress(self.bytes)
             if is_closed:
