@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kvnode.log.damage import Hole
-from kvnode.log.errors import DiskError, DoesNotFit
+from kvnode.log.errors import DiskError, DoesNotFit, NoSpaceError
 from kvnode.log.identity import Identity
 from kvnode.log.record import BadRecord, Record, split
 
@@ -133,7 +133,11 @@ class HealRecords:
     data: bytes
 
     def perform(self, log: Log) -> Event:
-        log.heal(self.after_seq, self.to_seq, self.data)
+        try:
+            log.heal(self.after_seq, self.to_seq, self.data)
+        except (DoesNotFit, NoSpaceError) as error:
+            # More damage beside it, or no room for a copy of the segment: nothing else has to wait for that.
+            return "on_not_healed", (self.after_seq, self.to_seq, str(error))
         return "on_healed", (self.after_seq, self.to_seq)
 
 

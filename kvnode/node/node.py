@@ -223,6 +223,8 @@ class Node:
         for ticket, seq in output.reads_ready:
             self.joining.on_read_ready(ticket)
             self.reads.on_ready(ticket, seq)
+        if output.has_heard_of_room:
+            self.disk.check()
         if output.reads_void and self._followed == (self.raft.term, self.raft.leader):
             self.reads.void()  # asked and lost within the same term and leader
         for peer, reason in output.drop_links:
@@ -627,6 +629,9 @@ class Node:
 
     def on_healed(self, after_seq: int, to_seq: int) -> None:
         self.scrubbing.on_healed(after_seq, to_seq)
+
+    def on_not_healed(self, after_seq: int, to_seq: int, reason: str) -> None:
+        self.scrubbing.on_not_healed(after_seq, reason)
 
     def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
         self.scrubbing.on_fetched(link_id, token, after_seq, records, why)

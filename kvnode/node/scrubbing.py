@@ -29,6 +29,7 @@ PIECE_BYTES = (256 * 1024, 1024 * 1024)
 """Least and most that is read at once; between them, what the rate allows for one sweep of the node."""
 SWEEP_MS = 50
 SUSPECTS_MAX = 100
+HEAL_AGAIN_MS = 1000.0
 REPEAT_NOTE_MS = 60_000.0
 """How often damage that nobody can heal is told of again."""
 
@@ -59,8 +60,9 @@ class Scrubbing:
         self._is_healing = False
         self._healing_parts: list[bytes] = []
         self._healed_to = 0
-        self._noted_ms = -inf
+        self._heal_due_ms = self._noted_ms = -inf
         self.passes = self.bytes_read = self.found = self.healed = 0
+        self._serving: set[int] = set()  # links: one question of each at a time
         self.fetching = Fetching(self, node.peers.links, node.raft.peers, first_token)
 
     def __repr__(self) -> str:
@@ -90,13 +92,13 @@ class Scrubbing:
     def sweep(self) -> None:
         """Called every now and then."""
         self.fetching.tick()
-        if self._bad and not self._is_healing:
+        if self._bad and not self._is_healing and self.now_ms >= self._heal_due_ms:
             self._heal_next()
-        if self._is_reading or self._bad:
-            return  # one thing after the other: what is found is healed first
+        if self._is_reading:
+            return
         if self._suspects:
             self._look(self._suspects.popleft())
-        elif self.now_ms >= self._due_ms:
+        elif not self._bad and self.now_ms >= self._due_ms:
             self._look(self._at_seq)
 
     def _look(self, after_seq: int) -> None:
@@ -131,8 +133,14 @@ class Scrubbing:
         if after_seq == self._at_seq and self._bytes_per_ms:
             self._at_seq = expected[-1][0]
             self._due_ms = self.now_ms + size / self._bytes_per_ms
-        for each in bad:
+        for each in bad if self._is_still_there(expected) else ():
             self._found(each)
+
+    def _is_still_there(self, expected: list[tuple[int, int]]) -> bool:
+        """Whether the log is what the question was about: else others may have come in the place of its records."""
+        index = self.raft.index
+        last_seq, checksum = expected[-1]
+        return index.ends_at(last_seq) and index.checksum_at(last_seq) == checksum
 
     def _found(self, found: BadRange) -> None:
         after_seq, last_seq, reason = found
@@ -231,6 +239,17 @@ class Scrubbing:
         self.suspect(after_seq)
         self.node.note("info", "healed: the records can be read again", {"from_seq": after_seq + 1, "to_seq": to_seq})
 
+    def on_not_healed(self, after_seq: int, reason: str) -> None:
+        """What stands before these records is looked at too, and the whole is tried again."""
+        self._is_healing = False
+        self._healing_parts = []
+        self._bad.rotate(-1)
+        self._heal_due_ms = self.now_ms + HEAL_AGAIN_MS
+        self.suspect(self.raft.index.end_at_or_before(max(0, after_seq - 1), self.raft.term))
+        if self.now_ms - self._noted_ms >= REPEAT_NOTE_MS:
+            self._noted_ms = self.now_ms
+            self.node.note("error", "damage in the log that can not be healed now", {"reason": reason})
+
     # The lane of records
 
     def on_records_message(self, link: Link, message: RecordsMessage) -> None:
@@ -240,6 +259,8 @@ class Scrubbing:
             self._on_fetch(link, message)
 
     def _on_fetch(self, link: Link, fetch: Fetch) -> None:
+        if link.id in self._serving:
+            return  # who asks before it has the answer asks again
         index, after_seq = self.raft.index, fetch.after_seq
         why = ""
         if after_seq >= self.raft.durable_seq:
@@ -249,10 +270,12 @@ class Scrubbing:
         if why:
             self._answer(link, fetch.token, b"", why)
         else:
+            self._serving.add(link.id)
             read = FetchRecords(link.id, fetch.token, after_seq, min(fetch.bytes_max, FETCH_BYTES_MAX))
             self.node.outputs.reads.append(read)
 
     def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
+        self._serving.discard(link_id)
         if why == DAMAGED:
             self.suspect(after_seq)
         link = self.node.peers.links.find(link_id)

@@ -28,7 +28,7 @@ from kvnode.log.filling import take_missing
 from kvnode.log.mark import Mark
 from kvnode.node import wire
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, Event, FetchFromDamaged, GiveUp, HealHole, Outputs
-from kvnode.node.fetching import Fetching
+from kvnode.node.fetching import FETCH_BYTES_MAX, Fetching
 from kvnode.node.links import Link, Links
 from kvnode.node.wire import CONTROL, DATA, RECORDS, Fetch, Fetched
 
@@ -65,6 +65,7 @@ class SetAside:
         self._at = Mark()
         self._is_writing = False
         self._peers = tuple(peer.id for peer in config.peers)
+        self._serving: set[int] = set()  # links: one question of each at a time
         self._lost_since_ms: float | None = None
         self._lost_ms_max = LOST_AFTER_ELECTION_TIMEOUTS * config.election_timeout_max_ms
         self._told: dict[str, str] | None = None
@@ -195,11 +196,18 @@ class SetAside:
         self.note("error", "what was fetched does not fit", {"reason": reason})
         self._go_on()
 
+    def on_disk_full(self, text: str) -> None:
+        self.note("error", "the disk is full: healing goes on when there is room", {"reason": text})
+
+    def on_disk_room(self) -> None:
+        self.note("info", "the disk has room again", {})
+
     def on_given_up(self, cut: str) -> None:
         self.note("warning", "records cut, kept in discarded/", {"what": cut})
         self.outputs.restart = True
 
     def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
+        self._serving.discard(link_id)
         link = self._links.find(link_id)
         if link is not None:
             self._links.send(link, Fetched(token, records, why, leads=False))
@@ -227,6 +235,8 @@ class SetAside:
     def on_message(self, link: Link, message: wire.PeerMessage | wire.RecordsMessage) -> None:
         if isinstance(message, Fetched) and link.is_dialed:
             self._fetching.on_fetched(link.peer, message)
-        elif isinstance(message, Fetch) and not link.is_dialed:
+        elif isinstance(message, Fetch) and not link.is_dialed and link.id not in self._serving:
+            self._serving.add(link.id)
             place = (message.after_seq, message.after_checksum)
-            self.outputs.reads.append(FetchFromDamaged(link.id, message.token, *place, message.bytes_max))
+            bytes_max = min(message.bytes_max, FETCH_BYTES_MAX)
+            self.outputs.reads.append(FetchFromDamaged(link.id, message.token, *place, bytes_max))

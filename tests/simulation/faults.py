@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from kvnode.log.identity import decode_identity
 from kvnode.log.mark import decode_mark
 from kvnode.log.record import BadRecord
 from kvnode.log.segment import first_seq_of
@@ -161,7 +162,7 @@ class Faults:
         if not self._lossy:
             return
         host = random.choice(self._lossy)
-        if host.is_up and host.node is not None and host.node.raft.may_vote:
+        if host.is_up and host.node is not None and host.node.raft.may_vote and self._can_be_spared(host):
             host.crash(loses_power=False)
             host.wipe()
             self._restart_later(host, random)
@@ -172,7 +173,7 @@ class Faults:
             return
         host = random.choice(self._lossy)
         path_and_end = self._what_may_rot(host, random)
-        if path_and_end is None:
+        if path_and_end is None or not self._can_be_spared(host):
             return
         path, end = path_and_end
         self.rotten.add(host)
@@ -187,6 +188,11 @@ class Faults:
         if random.random() < 0.7 and host.is_up:
             host.crash(loses_power=False)
             self._restart_later(host, random)
+
+    def _can_be_spared(self, host: Host) -> bool:
+        """Whether the others can elect a leader without it: who is set aside comes back through one."""
+        voters = [other for other in self.hosts if other is not host and other not in self._lossy and _may_vote(other)]
+        return len(voters) > len(self.hosts) // 2
 
     def _what_may_rot(self, host: Host, random: Random) -> tuple[object, int] | None:
         """A file and how much of it, from its beginning: small files as a whole, segments where a later one exists."""
@@ -205,3 +211,13 @@ class Faults:
         name = random.choice(choices)
         path = DIRECTORY / name
         return path, min(len(host.disk.file(path).data), len(host.disk.file(path).synced)) or 1
+
+
+def _may_vote(host: Host) -> bool:
+    """As its disk says, durably."""
+    directory = host.disk.synced.get(DIRECTORY, {})
+    file = directory.get("identity")
+    try:
+        return file is not None and decode_identity(file.synced).may_vote
+    except BadRecord:
+        return False

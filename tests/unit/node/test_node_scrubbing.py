@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kvnode.log.errors import NoSpaceError
 from kvnode.log.record import Record, encode
 from kvnode.node import wire
 from kvnode.node.tail import TAIL_BYTES_MAX
@@ -210,3 +211,33 @@ def test_a_pass_ends_while_clients_write() -> None:
         cluster.run(50)
     assert cluster["B"].scrubbing.passes >= 1
     assert cluster["B"].scrubbing.healed == 1
+
+
+def test_a_member_has_one_question_answered_at_a_time() -> None:
+    """However many it sends: answers are large."""
+    cluster = scrubbed()
+    fill(cluster)
+    cluster.hosts["A"].reader_is_stopped = True
+    for token in range(100):
+        cluster.inject("B", "A", wire.Fetch(token, 0, 0, 1 << 20))
+    cluster.settle()
+    assert len(cluster.hosts["A"].reads) == 1
+
+
+def test_what_could_not_be_healed_is_tried_again() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    rot(cluster, "B", 7)
+    log = cluster.hosts["B"].log
+    heal, log.heal = log.heal, _no_room
+    cluster.run(3 * PAUSE_MS)
+    assert cluster["B"].scrubbing.damaged_entries == 1
+    assert "damage in the log that can not be healed now" in events(cluster, "B")
+    log.heal = heal
+    cluster.run(2 * PAUSE_MS)
+    assert not log.rotten
+    assert cluster["B"].scrubbing.damaged_entries == 0
+
+
+def _no_room(after_seq: int, to_seq: int, data: bytes) -> None:
+    raise NoSpaceError("There is no room on the disk.")
