@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kvnode.log.listing import Listing
     from kvnode.log.reader import Reader
 
-SEQ = click.IntRange(min=1)
+
 POLL_SECONDS = 0.1
 INTERRUPTED = 130
 EXCLUDED = {
@@ -29,11 +29,18 @@ EXCLUDED = {
 }
 
 
+def positive(text: str) -> int:
+    """A seq, or a number of entries."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise click.BadParameter(f"{text} is not a number from 1 on")
+    return int(text)
+
+
 @click.command("inspect-log", short_help="Show the entries in the log of a data directory.")
 @click.argument("data", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="DATA")
-@click.option("--from", "from_seq", type=SEQ, metavar="SEQ", help="First entry to show.")
-@click.option("--to", "to_seq", type=SEQ, metavar="SEQ", help="Last entry to show.")
-@click.option("--last", type=SEQ, metavar="N", help="The last N entries, instead of --from.")
+@click.option("--from", "from_seq", type=positive, metavar="SEQ", help="First entry to show.")
+@click.option("--to", "to_seq", type=positive, metavar="SEQ", help="Last entry to show.")
+@click.option("--last", type=positive, metavar="N", help="The last N entries, instead of --from.")
 @click.option("--key", metavar="KEY", help="Only what changed this key, written as it is shown: \\x00 is a zero byte.")
 @click.option("--verb", "verbs", multiple=True, metavar="VERB", help="Only entries of this verb; may be repeated.")
 @click.option("--term", metavar="N[-M]", help="Only entries of this term, or of these.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kvnode.cli.choose import Choice
 from kvnode.cli.entries import time_text
-from kvnode.cli.views import count, describe, replaced_line, seqs, state_of
+from kvnode.cli.views import count, describe, kind_of, replaced_line, seqs
 from kvnode.log.listing import Listing, Owner
 from kvnode.log.reader import Fault, Found, Item, Replaced
 
@@ -95,7 +95,7 @@ def record_row(found: Found) -> str:
 def fault_row(fault: Fault) -> str:
     """Bytes that are no record, or a place where one is missing; the seqs are those that can not be read for it."""
     missing = "-" if fault.first_seq is None else seqs(fault.first_seq, fault.last_seq)
-    return _row(fault.path.name, fault.offset, fault.size, missing, *"-----", state_of(fault))
+    return _row(fault.path.name, fault.offset, fault.size, missing, *"-----", f"{kind_of(fault)}: {fault.reason}")
 
 
 def record_object(found: Found) -> dict[str, object]:
@@ -126,7 +126,7 @@ def fault_object(fault: Fault) -> dict[str, object]:
         "first_seq": fault.first_seq,
         "last_seq": fault.last_seq,
         "valid": False,
-        "state": state_of(fault).partition(":")[0],
+        "state": kind_of(fault),
         "reason": fault.reason,
     }
 

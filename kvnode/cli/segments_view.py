@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kvnode.cli.entries import time_text
 from kvnode.cli.records_view import SEGMENT_WIDTH, fault_object
-from kvnode.cli.views import count, describe, fault_line, seqs, state_of
+from kvnode.cli.views import count, describe, fault_line, kind_of, seqs
 from kvnode.log.listing import Listing, Owner, SegmentFile
 from kvnode.log.reader import Fault, Found, Item, Replaced
 from kvnode.log.record import Record
@@ -43,8 +43,10 @@ class Row:
         self.last_seq, self.last_term, self.last_time_ms = record.last_seq, record.term, record.time_ms
 
     def add_fault(self, fault: Fault) -> None:
-        if self.state in ("valid", "unfinished"):
-            self.state = state_of(fault).partition(":")[0]
+        kind = kind_of(fault)
+        if kind == "missing" and fault.offset in (0, self.size):
+            kind = "ends early" if fault.offset else "follows a gap"
+        self.state = kind if self.state == "valid" else "damaged"
 
 
 class Changed(Exception):

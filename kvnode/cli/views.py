@@ -43,10 +43,11 @@ def seqs(first_seq: int, last_seq: int | None) -> str:
     return f"{first_seq}" if first_seq == last_seq else f"{first_seq}-{last_seq}"
 
 
-def state_of(fault: Fault) -> str:
-    """What is wrong, in a few words, by one of three names."""
-    kind = "unfinished" if fault.is_torn else "missing" if not fault.size else "damaged"
-    return f"{kind}: {fault.reason}"
+def kind_of(fault: Fault) -> str:
+    """One of three names: `missing` where nothing stands, though something should."""
+    if fault.is_torn:
+        return "unfinished"
+    return "missing" if not fault.size and fault.first_seq is not None else "damaged"
 
 
 def fault_line(fault: Fault) -> str:

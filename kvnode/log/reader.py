@@ -311,7 +311,7 @@ class Reader:
         before = Mark(header.first_seq - 1, header.prev_term, header.prev_checksum)
         wrong = None
         if before.seq > self.end.seq:
-            wrong = "what comes before this segment is missing"
+            wrong = "the records before this segment are gone"
         elif self._is_chained and before != self.end:
             wrong = "the segment does not continue the one before it"
         if wrong is not None:

@@ -128,8 +128,14 @@ def test_what_is_missing_has_a_line_of_its_own(tmp_path: Path) -> None:
     result = inspect(tmp_path / "A", "--records")
     (row,) = [row for row in rows(result.stdout) if "valid" not in row]
     assert row[:4] == [third.path.name, "0", "0", f"{second.first_seq}-{third.first_seq - 1}"]
-    assert " ".join(row[9:]) == "missing: what comes before this segment is missing"
+    assert " ".join(row[9:]) == "missing: the records before this segment are gone"
     assert result.exit_code == 1
+    segments = inspect(tmp_path / "A", "--segments")
+    assert [" ".join(row[9:]) for row in rows(segments.stdout)] == ["valid", "follows a gap", "valid"]
+    look_at(tmp_path / "A").segments[-1].path.unlink()
+    segments = inspect(tmp_path / "A", "--segments")
+    assert [" ".join(row[9:]) for row in rows(segments.stdout)] == ["valid", "damaged"]
+    assert segments.stdout.splitlines()[-1].endswith("entries 10 to 12 can not be read")
 
 
 def test_an_unfinished_record_is_a_line_and_no_damage(tmp_path: Path) -> None:

@@ -192,7 +192,7 @@ def test_a_missing_segment(directory: Path) -> None:
     second.path.unlink()
     given = items(directory)
     assert faults(given) == [
-        Fault(third.path, 0, 0, "what comes before this segment is missing", second.first_seq, third.first_seq - 1)
+        Fault(third.path, 0, 0, "the records before this segment are gone", second.first_seq, third.first_seq - 1)
     ]
     kept = [record for record in RECORDS if not second.first_seq <= record.first_seq < third.first_seq]
     assert found(given) == raws(kept)
@@ -249,7 +249,7 @@ def test_a_segment_of_another_node_and_one_under_a_wrong_name(directory: Path, t
     given = faults(items(directory))
     assert [fault.reason for fault in given] == [
         "the segment belongs to node B",
-        "what comes before this segment is missing",
+        "the records before this segment are gone",
     ]
     assert (given[0].size, given[1].first_seq, given[1].last_seq) == (
         len(header + data[100:]),
