@@ -60,7 +60,7 @@ class DiskState:
     def on_full(self, text: str) -> None:
         self._room_since_ms = inf
         if self.raft.has_room:
-            self.raft.has_room = False
+            self.raft.set_room(has_room=False)
             self._full_since_ms = self.node.now_ms
             self.node.note("error", FULL, {"reason": text})
         self.check()
@@ -102,11 +102,11 @@ class DiskState:
         self._pause_until_ms = -inf
 
     def check(self) -> None:
-        """To be called often enough: with every sweep."""
+        """To be called with every sweep, and when a member's room has changed."""
         raft, now_ms = self.raft, self.node.now_ms
         if now_ms - self._room_since_ms >= ROOM_STEADY_MS:
             self._room_since_ms = inf
-            raft.has_room = True
+            raft.set_room(has_room=True)
             self.node.note("info", ROOM, {"full_s": round((now_ms - self._full_since_ms) / 1000, 1)})
         raft.is_disk_stalled = self.stalled_ms > raft.options.election_timeout_ms
         leader = raft.leading

@@ -76,6 +76,8 @@ class Output:
     """Seqs after which a member found our records damaged: verify them on the disk."""
     differences: list[tuple[str, int]] = field(default_factory=list)
     """(member, seq): there this leader's log and the member's have a record of the same term, with other checksums."""
+    has_heard_of_room: bool = False
+    """A member says for the first time, or other than before, whether its disk has room."""
     notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
     """For the operator's log: (level, event, fields)."""
 
@@ -115,7 +117,7 @@ class Raft:
         self.now_ms = now_ms
         self.links: set[str] = set()
         self.has_room = True
-        """Set by the node: whether its disk has room for records. Votes are for the disk's reserve."""
+        """Whether the disk has room for records; see `set_room`. For ballots it always has."""
         self.is_disk_stalled = False
         """Set by the node: whether an append has been on its way to the disk for longer than an election timeout."""
         self._ballot_durable = True
@@ -226,6 +228,12 @@ class Raft:
         """A ticket: reads that have arrived by now may be answered when `reads_ready` names it or a higher one.
         None: there is nobody to ask yet."""
         return self._role.read()
+
+    def set_room(self, *, has_room: bool) -> None:
+        """The disk is full, or is not any more."""
+        self.has_room = has_room
+        if isinstance(self._role, Follower):
+            self._role.on_room()
 
     def transfer(self, *, for_room: bool = False, for_speed: bool = False) -> str | None:
         """Hand leadership to the member that is furthest, one with room if there is one; its id, or None where there is

@@ -148,6 +148,12 @@ class Follower:
         if self._asked_ms is not None and raft.now_ms - self._asked_ms > raft.options.heartbeat_ms:
             self._question_unsent = True  # the question or its answer was lost
 
+    def on_room(self) -> None:
+        """At once, since until it hears the leader takes writes that may have no room anywhere."""
+        raft = self.raft
+        if self.leader is not None and self._round_seen >= 0:
+            raft.emit(self.leader, m.HeartbeatReply(raft.term, self._round_seen, raft.may_vote, raft.has_room))
+
     def _has_other_checksum(self, heartbeat: m.Heartbeat) -> bool:
         """Whether the logs match by (seq, term) where they must be equal, and are not: one of them is corrupt."""
         index, seq = self.raft.index, heartbeat.commit_seq

@@ -229,7 +229,9 @@ class Leader:
 
     def _on_heartbeat_reply(self, progress: Progress, reply: m.HeartbeatReply) -> None:
         self._note_voting(progress, reply.voting)
-        progress.has_room = reply.has_room
+        if progress.has_room != reply.has_room:
+            progress.has_room = reply.has_room
+            self.raft.output.has_heard_of_room = True
         if reply.round > progress.round:
             progress.round = reply.round
             self._maybe_confirm_round()

@@ -222,7 +222,7 @@ class Cluster:
     def set_room(self, member_id: str, records: int | None) -> None:
         """Room for so many records, or for all; the core is told as soon as it changes."""
         self.members[member_id].disk.room = records
-        self.event(member_id, lambda raft: setattr(raft, "has_room", records is None))
+        self.event(member_id, lambda raft: raft.set_room(has_room=records is None))
 
     def finish_deed(self, member_id: str, *, unseen: bool = False) -> None:
         """The next deed of the disk is done. `unseen`: its completion will never be told."""
