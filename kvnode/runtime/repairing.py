@@ -5,8 +5,8 @@ a node. For `kvnode repair`.
 one after it continues them. What no member has stays as it is. Only a node that runs may decide that it was never
 committed, for it also sees to it that a leader brings it up to date before it votes again.
 
-A connection that breaks is made again, and the hole is gone on with where that was. What is closed stays closed; a hole
-that was not, when the process ends, is begun again by the next run.
+A connection that breaks is made again, and the hole gone on with where that was, by another member where one can. What
+is closed stays closed; a hole that was not, when the process ends, is begun again by the next run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from kvnode.node.fetching import FETCH_BYTES_MAX
 from kvnode.node.wire import Fetched
 from kvnode.runtime.records_client import Address, RecordsClient, RecordsError, Unreachable
 
-RECONNECT_S = 10.0
-RECONNECT_PAUSE_S = 0.2
+PATIENCE_S = 10.0
+"""So long members that were reached once, and can not be now, are waited for where no other can go on."""
+PAUSE_S = 0.2
 _WHY = {
     ENDS: "its log ends before them",
     DIFFERS: "it has another history there",
@@ -46,7 +47,7 @@ class NotGivenError(Exception):
 
 
 class Source:
-    """A member that was reached once. When the connection breaks it is dialed again for RECONNECT_S."""
+    """A member that was reached once. When the connection has broken the next question dials it again."""
 
     def __init__(self, address: Address, dial: Dial) -> None:
         """Dials. Raises RecordsError."""
@@ -59,17 +60,13 @@ class Source:
 
     def fetch(self, after_seq: int, after_checksum: int) -> Fetched:
         """Raises RecordsError."""
-        deadline = time.monotonic() + RECONNECT_S
-        while True:
-            try:
-                if self._client is None:
-                    self._client = self._dial(self.address)
-                return self._client.fetch(after_seq, after_checksum, FETCH_BYTES_MAX)
-            except RecordsError as error:
-                self.close()
-                if not isinstance(error, Unreachable) or time.monotonic() > deadline:
-                    raise
-                time.sleep(RECONNECT_PAUSE_S)
+        try:
+            if self._client is None:
+                self._client = self._dial(self.address)
+            return self._client.fetch(after_seq, after_checksum, FETCH_BYTES_MAX)
+        except RecordsError:
+            self.close()
+            raise
 
     def close(self) -> None:
         if self._client is not None:
@@ -117,8 +114,10 @@ class Repair:
         at = hole.before
         given: Counter[Address] = Counter()
         left = list(sources)
+        away: list[Source] = []
+        patience_ends = time.monotonic() + PATIENCE_S
         while left:
-            source = left[0]
+            source = left.pop(0)
             try:
                 answer = source.fetch(at.seq, at.checksum)
                 if not answer.records:
@@ -127,17 +126,23 @@ class Repair:
                 is_closed = self._heal(data, is_first=at == hole.before)
             except (RecordsError, DoesNotFit) as error:
                 answers[source.address] = str(error)
-                del left[0]
+                if isinstance(error, Unreachable):
+                    away.append(source)
+                if not left and away and time.monotonic() < patience_ends:
+                    time.sleep(PAUSE_S)
+                    left, away = away, []
                 continue
             self.bytes += len(data)
             given[source.address] += end.seq - at.seq
             at = end
-            left = [source, *(other for other in sources if other is not source)]
             if self._progress is not None:
                 self._progress(self.bytes)
             if is_closed:
                 self.given += given
                 return True
+            left = [source, *(other for other in sources if other is not source)]
+            away = []
+            patience_ends = time.monotonic() + PATIENCE_S
         return False
 
     def _heal(self, data: bytes, *, is_first: bool) -> bool:

@@ -227,7 +227,7 @@ def test_a_connection_that_breaks_is_made_again_and_gone_on_with(good: Path, dat
 
 
 def test_a_member_that_stays_away_and_once_more_later(good: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repairing, "RECONNECT_S", 0.0)
+    monkeypatch.setattr(repairing, "PATIENCE_S", 0.0)
     spoil_two_places(data)
     with member(hangs_up_after=3) as giver:
         result = repair(data, giver.address)
