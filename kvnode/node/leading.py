@@ -177,9 +177,13 @@ class Leading:
         last_seq = self.raft.index.last_seq + overlay.open_count
         if wrote or overlay.seen == OPEN:
             session.told_seq = last_seq
+        elif session.told_seq > self.raft.index.last_seq:
+            overlay.seen = OPEN
+            session.told_seq = last_seq
         else:
-            done_seq = min(max(session.last_write_seq, session.told_seq), last_seq)
-            session.told_seq = max(overlay.seen, self.raft.commit_seq, done_seq)
+            # **S** What is told waits for that seq to be committed, as if the read had seen what is there.
+            overlay.seen = max(overlay.seen, session.told_seq)
+            session.told_seq = max(overlay.seen, self.raft.commit_seq)
         return session.told_seq
 
     def _gate(self, chunk: Chunk, wrote: bool, reads: bool) -> None:

@@ -400,6 +400,7 @@ class Node:
 
     def answer_unknown(self, chunk: Chunk) -> None:
         """**S** It was logged or sent, and it is not known what became of it. Its reads certainly changed nothing."""
+        chunk.session.told_seq = 0  # it was told nothing about this
         self._answer_all(chunk, lambda command: UNKNOWN if _may_write(command) else NO_LEADER)
 
     def answer_refused(self, chunk: Chunk) -> None:

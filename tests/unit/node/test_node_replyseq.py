@@ -166,3 +166,31 @@ def _history(cluster: Cluster) -> list[dict[bytes, bytes]]:
             state[entry[1]] = entry[2]
         states.append(state)
     return states
+
+
+def test_a_read_after_a_write_in_doubt_tells_only_what_is_committed() -> None:
+    cluster = led_by("A")
+    client = telling(cluster, "A")
+    cluster.stop_disk("B", "C")
+    client.send("SET k 1")
+    cluster.run(4500)
+    (answer,) = client.take()
+    assert answer[1].startswith("-UNKNOWN")
+    (seq, reply) = client.ask("GET other")
+    assert (seq, reply) == (1, None)
+    assert cluster["A"].raft.commit_seq == 1
+
+
+def test_a_read_behind_a_write_waits_with_it() -> None:
+    """What it tells is the seq of the write, so that must be committed first."""
+    cluster = led_by("A")
+    client = telling(cluster, "A")
+    cluster.stop_disk("B", "C")
+    client.send("SET k 1", "GET other")
+    cluster.settle()
+    client.send("GET another")
+    cluster.run(1000)
+    assert client.take() == []
+    cluster.start_disk("B", "C")
+    cluster.settle()
+    assert client.take() == [[2, b"OK"], [2, None], [2, None]]
