@@ -18,11 +18,12 @@ from kvnode.cli.verdict_text import place_text
 from kvnode.config import PEER_PORT_OFFSET, parse_address
 from kvnode.log.damage import Hole, entries
 from kvnode.log.damaged import DamagedLog
-from kvnode.log.directory import LOCK, owners, read_identity, refuse_strange_kinds
+from kvnode.log.directory import LOCK, owners, read_identity, refuse_strange_kinds, segment_paths
 from kvnode.log.errors import LogError
 from kvnode.log.files import REAL
 from kvnode.log.identity import Identity
 from kvnode.log.record import BadRecord
+from kvnode.log.wal import LogOptions
 from kvnode.runtime.records_client import Address, ClientPort, RecordsClient, RecordsError
 from kvnode.runtime.repairing import NotGivenError, Repair, Source
 
@@ -50,6 +51,7 @@ def heal(data: Path, members: Sequence[str]) -> None:
                     cluster_id=whose.cluster_id,
                     node_id=whose.node_id,
                     members=whose.members,
+                    options=LogOptions(segment_bytes=_segment_bytes(data)),
                     progress=report.of,
                 )
         except (NoDirectory, LogError) as error:
@@ -127,6 +129,12 @@ def _peer_port(address: Address) -> int:
         info = ""
     port = next((line.partition(":")[2] for line in info.splitlines() if line.startswith("peer_port:")), "")
     return int(port) if port.isdecimal() else address.port + PEER_PORT_OFFSET
+
+
+def _segment_bytes(data: Path) -> int:
+    """How large new segments may be. What the node was told is not known here; its segments are up to that large."""
+    sizes = [path.stat().st_size for _, path in segment_paths(REAL, data)]
+    return 1 << (max(sizes) - 1).bit_length() if len(sizes) > 1 else LogOptions().segment_bytes
 
 
 def _estimate(log: DamagedLog, size: int) -> int:
