@@ -69,11 +69,7 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
             cluster_id=identity,
             node_id=config.id,
             members=config.member_ids,
-            options=LogOptions(
-                segment_bytes=config.segment_bytes,
-                record_bytes_max=config.record_bytes_max,
-                fsync_warn_ms=config.fsync_warn_ms,
-            ),
+            options=_options(config),
             on_record=take,
         )
 
@@ -123,12 +119,25 @@ async def _open_set_aside(config: Config, runtime: Runtime, logger: Any) -> tupl
 
     identity = cluster_id(config.member_ids, config.cluster_name)
     log = await asyncio.to_thread(
-        DamagedLog.open, config.data, cluster_id=identity, node_id=config.id, members=config.member_ids
+        DamagedLog.open,
+        config.data,
+        cluster_id=identity,
+        node_id=config.id,
+        members=config.member_ids,
+        options=_options(config),
     )
     for hole in log.holes:
         logger.error("damage in the log", what=str(hole))
     logger.warning("set aside until the log is healed: asking the other members for the missing records")
     return SetAside(config, identity, tuple(log.holes), random=SystemRandom(), now_ms=runtime.now_ms()), log
+
+
+def _options(config: Config) -> LogOptions:
+    return LogOptions(
+        segment_bytes=config.segment_bytes,
+        record_bytes_max=config.record_bytes_max,
+        fsync_warn_ms=config.fsync_warn_ms,
+    )
 
 
 def _log_counters(log: WriteAheadLog) -> Iterable[tuple[str, object]]:
