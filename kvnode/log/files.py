@@ -34,7 +34,7 @@ class Files(Protocol):
     def fsync(self, fd: int) -> None: ...
     def fdatasync(self, fd: int) -> None: ...
     def fsync_dir(self, path: Path) -> None: ...
-    def drop_cache(self, fd: int, offset: int = 0, size: int = 0) -> None: ...
+    def drop_cache(self, fd: int) -> None: ...
     def rename(self, source: Path, target: Path) -> None: ...
     def unlink(self, path: Path) -> None: ...
     def mkdir(self, path: Path) -> None: ...
@@ -113,11 +113,12 @@ class RealFiles:
         finally:
             os.close(fd)
 
-    def drop_cache(self, fd: int, offset: int = 0, size: int = 0) -> None:
-        """Forget the clean pages of these bytes (size 0: to the end), so that the next read asks the disk."""
-        start = offset - offset % PAGE_BYTES  # pages that are named in part only are kept
-        end = -(-(offset + size) // PAGE_BYTES) * PAGE_BYTES
-        os.posix_fadvise(fd, start, end - start if size else 0, os.POSIX_FADV_DONTNEED)
+    def drop_cache(self, fd: int) -> None:
+        """Forget the file's clean pages, so that the next read asks the disk.
+
+        All of them: the kernel may keep pages in groups of up to some megabytes, and keeps a group that is named in part.
+        """
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def rename(self, source: Path, target: Path) -> None:
         source.rename(target)

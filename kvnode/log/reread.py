@@ -42,8 +42,6 @@ class Piece:
 
 def find_bad(files: Files, piece: Piece, identity: Identity) -> tuple[list[BadRange], int]:
     """What of the piece is bad, and the number of bytes read. Raises OSError for what is no damage."""
-    end = piece.ends[-1]
-    begin = piece.start if piece.header_first_seq is None else 0
     bad: list[BadRange] = []
     try:
         fd = files.open_read(piece.path)
@@ -55,7 +53,7 @@ def find_bad(files: Files, piece: Piece, identity: Identity) -> tuple[list[BadRa
             bad.append((piece.after_seq, piece.after_seq, reason))
         return [*bad, (piece.after_seq, piece.last_seqs[-1], reason)], 0
     try:
-        files.drop_cache(fd, begin, end - begin)
+        files.drop_cache(fd)
         if piece.header_first_seq is not None:
             why_header = _why_header_is_bad(files, fd, piece, piece.header_first_seq, identity)
             if why_header is not None:
@@ -68,7 +66,7 @@ def find_bad(files: Files, piece: Piece, identity: Identity) -> tuple[list[BadRa
                 bad.append((after_seq, piece.last_seqs[i], why))
     finally:
         files.close(fd)
-    return bad, end - begin
+    return bad, piece.ends[-1] - (piece.start if piece.header_first_seq is None else 0)
 
 
 def _why_header_is_bad(files: Files, fd: int, piece: Piece, first_seq: int, identity: Identity) -> str | None:

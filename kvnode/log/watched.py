@@ -140,8 +140,8 @@ class WatchedFiles:
     def truncate(self, fd: int, size: int) -> None:
         self._files.truncate(fd, size)
 
-    def drop_cache(self, fd: int, offset: int = 0, size: int = 0) -> None:
-        self._files.drop_cache(fd, offset, size)
+    def drop_cache(self, fd: int) -> None:
+        self._files.drop_cache(fd)
 
     def unlink(self, path: Path) -> None:
         self._files.unlink(path)

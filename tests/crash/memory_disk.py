@@ -182,7 +182,7 @@ class MemoryDisk:
         self._call("fsync_dir", path.name)
         self.synced[path] = dict(self.cached[path])
 
-    def drop_cache(self, fd: int, offset: int = 0, size: int = 0) -> None:
+    def drop_cache(self, fd: int) -> None:
         self._call("drop_cache", self._open[fd][0].name)
 
     def rename(self, source: Path, target: Path) -> None:

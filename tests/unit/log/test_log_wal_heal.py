@@ -7,12 +7,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from kvnode.invariant import InvariantError
 from kvnode.log import DiskError, DoesNotFit, LogOptions, Record, cluster_id, open_log
 from kvnode.log.files import CHUNK_BYTES, PAGE_BYTES
-from kvnode.log.record import SegmentHeader, encode_header
+from kvnode.log.record import HEADER_BYTES, SegmentHeader, encode_header, frame
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, open_memory, raws, segment_paths
 from tests.crash.memory_disk import MODELS, MemoryDisk, PowerCut
 from tests.unit.log.open_logs import filled, read_all
@@ -232,8 +233,9 @@ def test_any_run_of_records_can_be_healed(first: int) -> None:
         assert segments_of(disk) == before
         assert log.scrub(0, expected(records))[0] == []
         assert read_all(log) == raws(records)
-        more = chain(2, after=records[-1])
+        more = chain(1, after=records[-1])
         log.append(more)
+        assert len(segment_paths(disk)) == len(before), "it goes into the file that was written anew"
         log.close()
         seen: list[Record] = []
         assert open_memory(disk.after_crash("synced"), seen=seen).cut is None
@@ -261,6 +263,34 @@ def test_a_missing_segment_is_made_again() -> None:
         after_seq, last_seq, _ = bad[0]
         log.heal(after_seq, last_seq, joined([r for r in records if after_seq < r.first_seq <= last_seq]))
     assert segments_of(disk) == before
+
+
+@pytest.mark.parametrize("missing", [1, 100, 250])
+def test_a_file_that_became_shorter_has_its_size_again(missing: int) -> None:
+    disk, log, records = filled(COUNT)
+    before = segments_of(disk)
+    third = segment_paths(disk)[2]
+    del disk.file(third).data[-missing:]
+    log.heal(22, 24, records[11].raw)
+    assert len(disk.file(third).data) == len(before[third.name])
+    [(after_seq, last_seq, _)] = log.scrub(22, expected(records[11:]))[0]
+    assert last_seq == 32
+    log.heal(after_seq, last_seq, joined([r for r in records if after_seq < r.first_seq <= last_seq]))
+    assert segments_of(disk) == before
+
+
+def test_a_header_that_had_another_size_is_left_alone() -> None:
+    """A later version may have written more into it; everything behind it would be in another place."""
+    disk, log, records = filled(COUNT)
+    log.close()
+    path, start = place_of(disk, records[11])
+    data = disk.file(path).synced
+    fields = msgpack.unpackb(data[HEADER_BYTES:start])
+    disk.put(path, frame(msgpack.packb([*fields, "more"]))[0] + data[start:])
+    log = open_memory(disk).log
+    with pytest.raises(DoesNotFit, match="the header of the segment had"):
+        log.heal(22, 22, b"")
+    assert read_all(log) == raws(records)
 
 
 def test_what_else_is_bad_in_the_segment_stays_for_later() -> None:
@@ -307,8 +337,8 @@ def test_a_fresh_copy_that_reads_back_otherwise_does_not_take_the_name() -> None
     before = segments_of(disk)
     original = disk.drop_cache
 
-    def drop_cache(fd: int, offset: int = 0, size: int = 0) -> None:
-        original(fd, offset, size)
+    def drop_cache(fd: int) -> None:
+        original(fd)
         disk._open[fd][1].data[33] ^= 1
 
     disk.drop_cache = drop_cache  # type: ignore[method-assign]

@@ -171,11 +171,25 @@ def test_a_limit_on_the_size_of_files_is_want_of_room(tmp_path: Path, file_bytes
     files.close(fd)
 
 
-@pytest.mark.parametrize(("offset", "size"), [(0, 0), (1, 1), (4095, 2), (5000, 20_000)])
-def test_any_part_of_a_file_can_be_dropped_from_the_cache(tmp_path: Path, offset: int, size: int) -> None:
-    (tmp_path / "file").write_bytes(data := os.urandom(50_000))
+def is_cached(fd: int, offset: int) -> bool:
+    try:
+        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_a_file_can_be_dropped_from_the_cache(tmp_path: Path) -> None:
+    data = os.urandom(100_000)
+    (tmp_path / "file").write_bytes(data)
     fd = REAL.open_write(tmp_path / "file")
     REAL.fsync(fd)
-    REAL.drop_cache(fd, offset, size)
-    assert REAL.pread(fd, 50_000, 0) == data
+    try:
+        assert is_cached(fd, 0)
+        assert is_cached(fd, 99_999)
+    except OSError:
+        pytest.skip("this file system does not tell what is in the cache")
+    REAL.drop_cache(fd)
+    assert not is_cached(fd, 99_999)
+    assert REAL.pread(fd, len(data), 0) == data
     REAL.close(fd)
