@@ -42,7 +42,9 @@ class Fetching:
         self._links = links
         self._peers = peers
         self._token = first_token
+        self._round = 0
         self._after: tuple[int, int] | None = None
+        self._without: frozenset[str] = frozenset()
         self._favourite = ""
         self._left: list[str] = []
         self._asked = ""
@@ -53,10 +55,15 @@ class Fetching:
     def __repr__(self) -> str:
         return f"Fetching after={self._after} asked={self._asked or 'nobody'} answers={self._answers}"
 
-    def ask(self, after_seq: int, after_checksum: int) -> None:
-        """Ask for the records after `after_seq`, until `stop`."""
+    def ask(self, after_seq: int, after_checksum: int, without: frozenset[str] = frozenset()) -> None:
+        """Ask for the records after `after_seq`, until `stop`; not the members `without`."""
         self._after = (after_seq, after_checksum)
+        self._without = without
         self._begin_round()
+
+    def ask_later(self, without: frozenset[str]) -> None:
+        """The next round, not this one, leaves these members out."""
+        self._without = without
 
     def stop(self) -> None:
         self._after = None
@@ -91,9 +98,11 @@ class Fetching:
             self._refuse(link.peer, SILENT, leads=False)
 
     def _begin_round(self) -> None:
+        self._round += 1
         self._round_due_ms = inf
         self._answers = {}
-        self._left = sorted(self._peers, key=lambda peer: peer != self._favourite)
+        asked = [peer for peer in self._peers if peer not in self._without]
+        self._left = sorted(asked, key=lambda peer: peer != self._favourite)
         self._ask_next()
 
     def _ask_next(self) -> None:
@@ -113,8 +122,9 @@ class Fetching:
     def _refuse(self, peer: str, why: str, leads: bool) -> None:
         self._asked = ""
         self._asked_until_ms = inf
+        present = self._round
         if why != SILENT:
             self._answers[peer] = why
             self._asker.on_refused(peer, why, leads)
-        if self._after is not None:
+        if self._after is not None and self._round == present:
             self._ask_next()

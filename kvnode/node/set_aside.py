@@ -12,6 +12,10 @@ there is no committed history. Then it is cut off, and the node has to be brough
 votes again (joining.py). Giving up on the word of a stale leader would be as safe, for a node without the right to
 vote counts for nothing; it would only be a pity.
 
+A member may lead astray: one that still has a part of a history that never came to be can give records that continue
+the one before the hole, and not those that follow. So where it does not go on, the hole is begun again without who gave
+its first records; and a refusal says something only of those who were asked at the hole's beginning, or gave all of it.
+
 Where all other members have answered for a while, and none of them has it, the entry is lost at every member: the node
 says so and ends.
 """
@@ -71,6 +75,8 @@ class SetAside:
         self._told: dict[str, str] | None = None
         # Of members that have gone meanwhile, too: what nobody has, nobody can give to those who do not have it.
         self._refusals: dict[str, str] = {}
+        self._givers: set[str] = set()  # of the records since the beginning of the hole
+        self._astray: set[str] = set()  # who is not asked this time
         self._given_by: set[str] = set()
         self._entries = self._bytes = 0
         frame_bytes_max = config.record_bytes_max + wire.ENVELOPE_BYTES_MAX
@@ -116,13 +122,26 @@ class SetAside:
             self.outputs.restart = True
             return
         hole = self._holes[0]
-        self._at = hole.before
         self._refusals = {}
+        self._astray = set()
         self._lost_since_ms = None
         if hole.first_seq > hole.last_seq:
             self._write(b"")  # a header alone
         else:
-            self._fetching.ask(self._at.seq, self._at.checksum)
+            self._begin_hole()
+
+    def _begin_hole(self) -> None:
+        self._at = self._holes[0].before
+        self._givers = set()
+        self._ask()
+
+    def _begin_hole_without_givers(self) -> None:
+        self._astray |= self._givers
+        self._refusals.update(dict.fromkeys(self._givers, DIFFERS))
+        self._begin_hole()
+
+    def _ask(self) -> None:
+        self._fetching.ask(self._at.seq, self._at.checksum, without=frozenset(self._astray))
 
     def _write(self, data: bytes) -> None:
         self._fetching.stop()
@@ -138,20 +157,31 @@ class SetAside:
         self._entries += self._at.seq - before
         self._bytes += len(data)
         self._given_by.add(peer)
-        self._refusals = {}
-        self._lost_since_ms = None
+        self._givers.add(peer)
+        self._refusals.pop(peer, None)
         self._write(data)
         return None
 
     def on_refused(self, peer: str, why: str, leads: bool) -> None:
-        if leads and why in (ENDS, DIFFERS):
+        if not leads or why not in (ENDS, DIFFERS):
+            return
+        if self._givers - {peer}:
+            self._begin_hole_without_givers()
+        else:
             self._give_up(
                 f"{peer}, which leads, does not have the records that are missing here from seq "
                 f"{self._holes[0].first_seq} on, so they were never committed"
             )
 
     def on_round_over(self, answers: dict[str, str]) -> None:
+        if self._givers:
+            self._begin_hole_without_givers()
+            return
+        self._astray = set()  # they may have another history by now
         hole = self._holes[0]
+        self._fetching.ask_later(without=frozenset())
+        self._refusals.update(answers)
+        answers = self._refusals
         if answers != self._told:
             self._told = dict(answers)
             silent = [peer for peer in self._peers if peer not in answers]
@@ -165,13 +195,12 @@ class SetAside:
                     "waiting_for": ",".join(silent) or "nobody",
                 },
             )
-        self._refusals.update(answers)
-        if len(self._refusals) < len(self._peers):
-            return
-        if self._lost_since_ms is None:
+        if len(answers) < len(self._peers):
+            self._lost_since_ms = None
+        elif self._lost_since_ms is None:
             self._lost_since_ms = self.now_ms
         elif self.now_ms - self._lost_since_ms >= self._lost_ms_max:
-            raise EntriesLost(hole, self._refusals)
+            raise EntriesLost(hole, answers)
 
     def _give_up(self, reason: str) -> None:
         self._fetching.stop()
@@ -187,14 +216,18 @@ class SetAside:
         if is_closed:
             self._go_on()
         else:
-            self._fetching.ask(self._at.seq, self._at.checksum)
+            self._ask()
 
     def on_does_not_fit(self, reason: str, holes: tuple[Hole, ...]) -> None:
-        """The disk knows better than the tables here, or has changed meanwhile: begin this hole again."""
+        """The hole was begun again, or the disk has changed meanwhile: this hole from its beginning."""
         self._is_writing = False
+        is_same = bool(holes) and holes[0] == self._holes[0]
         self._holes = holes
-        self.note("error", "what was fetched does not fit", {"reason": reason})
-        self._go_on()
+        self.note("info", "what was fetched does not fit: beginning again", {"reason": reason})
+        if is_same:
+            self._begin_hole()
+        else:
+            self._go_on()
 
     def on_disk_full(self, text: str) -> None:
         self.note("error", "the disk is full: healing goes on when there is room", {"reason": text})

@@ -9,6 +9,7 @@ import pytest
 from kvnode.log.listing import look_at
 from kvnode.log.reader import Found, Reader
 from kvnode.log.record import Record, encode
+from kvnode.node import fetching
 from kvnode.node.set_aside import EntriesLost, SetAside
 from tests.unit.node.small_cluster import Cluster
 
@@ -222,3 +223,40 @@ def test_all_of_them_stop_however_late_they_start(tmp_path: Path) -> None:
             stopped.append(name)
             cluster.crash(name)
     assert sorted(stopped) == ["A", "B", "C"]
+
+
+def test_a_member_with_another_history_does_not_lead_astray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C has led alone and still holds what nobody else got: it continues the record before the hole as well."""
+    monkeypatch.setattr(fetching, "FETCH_BYTES_MAX", 1000)  # several answers for one hole
+    cluster = Cluster(data=tmp_path, scrub_bytes_per_second=0)
+    cluster.run(3000)
+    cluster.elect("C")
+    assert cluster.client("C").ask(f"SET before {VALUE}") == b"OK"
+    cluster.run(500)
+    last_seq = cluster["B"].raft.index.last_seq
+    cluster.cut_off("C")
+    for number in range(12):
+        cluster.client("C").send(f"SET lonely{number} {VALUE}")
+        cluster.run(5)
+    cluster.crash("C")
+    cluster.run(3000)
+    cluster.elect("A")
+    client = cluster.client("A")
+    for number in range(20):
+        assert client.ask(f"SET later{number} {VALUE}") == b"OK"
+    cluster.run(500)
+    cluster.crash("A", "B")
+    for seq in range(last_seq + 1, last_seq + 11):
+        flip(cluster, "B", seq)
+    cluster.heal()
+    cluster.hosts["B"].begin()
+    cluster.hosts["C"].begin()
+    cluster.run(15_000)
+    assert is_set_aside(cluster, "B"), "C can not help, and A is waited for"
+    cluster.start("A")
+    cluster.run(8000)
+    assert not is_set_aside(cluster, "B")
+    given_up = "records cut off: they are no committed history"
+    assert given_up not in [event for _, event, _ in cluster.hosts["B"].notes]
+    assert cluster.local("B", "later19") == VALUE.encode()
+    assert cluster.local("B", "lonely0") is None
