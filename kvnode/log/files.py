@@ -116,7 +116,7 @@ class RealFiles:
     def drop_cache(self, fd: int) -> None:
         """Forget the file's clean pages, so that the next read asks the disk.
 
-        All of them: the kernel may keep pages in groups of up to some megabytes, and keeps a group that is named in part.
+        All of them: the kernel may have pages in groups of up to some megabytes, and keeps a group named in part only.
         """
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
