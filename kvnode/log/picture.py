@@ -157,7 +157,7 @@ class _Breaks:
         if position + 1 == len(self.segments):
             return None
         following = self.segments[position + 1]
-        next_seq = 1 if last is None else last.last_seq + 1
+        next_seq, last_term = (1, 0) if last is None else (last.last_seq + 1, last.last_term)
         problem = None
         if following.first_seq > next_seq:
             problem = Problem("segments", "the segment before it is missing")
@@ -165,7 +165,7 @@ class _Breaks:
             problem = Problem("segments", "the segment before it holds the same entries")
         elif following.header is None:
             problem = following.problems[0]
-        elif _link(following.runs[0], last) is not Link.CONTINUES:
+        elif _link(following.runs[0], last) is not Link.CONTINUES or following.header.prev_term != last_term:
             problem = Problem("chain", "the segment does not continue the one before it")
         else:
             problem = self.reasons.get((following.path, 0))

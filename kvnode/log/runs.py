@@ -42,8 +42,8 @@ class Problem:
 class Run(Segment):
     """Good records side by side, each continuing the one before; with the segment's header where that stands before.
 
-    `begin` is where the first of them begins, the header included. `first_term` is the term of the first record, or
-    what the header says of the record before it. A header alone is a run too: one of no records.
+    `begin` is where the first of them begins, the header included. `first_term` is the term of the first record. A
+    header alone is a run too, one of no records: its `first_term` is what it says of the record before it.
     """
 
     __slots__ = (
@@ -69,6 +69,8 @@ class Run(Segment):
         self.checksums = array("I")
 
     def add(self, record: Record, end: int) -> None:
+        if not self.ends:
+            self.first_term = record.term
         self.last_seqs.append(record.last_seq)
         self.ends.append(end)
         self.checksums.append(record.checksum)
@@ -99,8 +101,6 @@ class Run(Segment):
             return Link.OVERLAPS
         is_next = self.first_seq == last_seq + 1
         if self.first_term < last_term or (is_next and self.prev_checksum != last_checksum):
-            return Link.CONTRADICTS
-        if is_next and self.has_header and self.first_term != last_term:
             return Link.CONTRADICTS
         return Link.CONTINUES if is_next else Link.FOLLOWS
 
@@ -159,7 +159,6 @@ def _read_header(found: SegmentRuns, window: Window, whose: tuple[str, str]) -> 
         except BadRecord:
             window.refuse_unreadable(0, max(window.announced(0), HEADER_BYTES))
             raise
-        window.refuse_unreadable(0, end)
     except BadRecord as bad:
         # A segment gets its name after its header was fsynced: no crash leaves a bad one.
         found.problems[0] = Problem("segments", f"the segment's header can not be read: {bad.reason}")

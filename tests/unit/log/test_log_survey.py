@@ -96,6 +96,18 @@ def test_a_record_inside_of_a_value_is_not_taken_for_one() -> None:
     check_heals(disk, records)
 
 
+def test_a_length_that_leads_too_far_hides_nothing() -> None:
+    """It leads to a good record, but not to the one that continues this one."""
+    disk = damaged_log()
+    second = bytearray(disk.file(SECOND).data)
+    at = second.index(R[7].raw)
+    assert R[7].size == R[8].size
+    second[at + 7 : at + 11] = (R[7].size + R[8].size - 11).to_bytes(4)
+    disk.put(SECOND, bytes(second))
+    assert spans(look(disk)) == [(15, 16)]
+    check_heals(disk)
+
+
 def test_old_records_that_a_lost_write_left_behind() -> None:
     """They continue what was before them; what was written after the lost write does not continue them. It can not be
     told where they begin, so what stands before them in their segment is fetched anew."""
@@ -175,6 +187,37 @@ def test_the_header_of_the_last_segment_says_what_is_missing_before_it() -> None
     assert found.last_seq == 22
     assert heal(disk) == 1
     assert open_memory(disk).last_seq == 22
+
+
+def test_the_header_of_a_segment_without_good_records_does_not_split_a_hole() -> None:
+    """What follows it says what is missing; one hole is asked for, and filled, at once."""
+    disk = damaged_log()
+    second = bytes(disk.file(SECOND).data)
+    disk.put(SECOND, second[: second.index(R[6].raw)] + bytes(300))
+    disk.put(FIRST, bytes(disk.file(FIRST).data)[:-1])
+    assert spans(look(disk)) == [(11, 22)]
+    check_heals(disk)
+
+
+def test_a_record_of_another_segment_is_in_the_wrong_place() -> None:
+    """Also where it stands right behind a good one, and has later seqs."""
+    disk = damaged_log()
+    first = bytes(disk.file(FIRST).data)
+    disk.put(FIRST, first.replace(R[4].raw, R[8].raw))
+    assert spans(look(disk)) == [(9, 10)]
+    check_heals(disk)
+    assert segments_of(disk) == segments_of(LOG)
+
+
+def test_a_header_that_says_the_wrong_term_of_the_record_before_it() -> None:
+    disk = damaged_log()
+    second = bytes(disk.file(SECOND).data)
+    wrong = SegmentHeader(cluster_id(MEMBERS), "A", 13, R[5].checksum, 0)
+    disk.put(SECOND, encode_header(wrong) + second[second.index(R[6].raw) :])
+    (hole,) = look(disk).holes
+    assert (hole.first_seq, hole.last_seq, hole.path, hole.offset) == (13, 12, SECOND, 0)
+    check_heals(disk)
+    assert segments_of(disk) == segments_of(LOG)
 
 
 def test_places_that_the_disk_does_not_give() -> None:
