@@ -37,6 +37,8 @@ from kvnode.node.links import Link, Links
 from kvnode.node.wire import CONTROL, DATA, RECORDS, Fetch, Fetched
 
 REFUSAL = "it is set aside: it heals its log"
+FIRST_ANSWERS_MS = 3000.0
+"""Before that nobody is missed."""
 LOST_AFTER_ELECTION_TIMEOUTS = 10
 """So long all members must have answered that they do not have it: long enough for them to ask, and to stop, too."""
 
@@ -47,9 +49,9 @@ class EntriesLost(Exception):
     def __init__(self, hole: Hole, answers: dict[str, str]) -> None:
         others = ", ".join(f"{peer} ({why})" for peer, why in sorted(answers.items()))
         super().__init__(
-            f"{hole} No other member has the entries {hole.first_seq} to {hole.last_seq} either: {others}. They are "
-            "lost at every member, so this node stops; nothing was cut. Restore the data directory of one member from "
-            "a copy and start it: the others heal from it."
+            f"{hole} No other member has them either: {others}. What is lost at every member can not be healed, so "
+            "this node stops; nothing was cut. Restore the data directory of one member from a copy and start it: the "
+            "others heal from it."
         )
 
 
@@ -84,6 +86,7 @@ class SetAside:
         self._links.refuses = {CONTROL: REFUSAL, DATA: REFUSAL}
         self._fetching = Fetching(self, self._links, self._peers, random.getrandbits(48))
         self._began = False
+        self._began_ms = now_ms
 
     def __repr__(self) -> str:
         return f"SetAside holes={len(self._holes)} at={self._at.seq} {self._fetching!r}"
@@ -182,7 +185,8 @@ class SetAside:
         self._fetching.ask_later(without=frozenset())
         self._refusals.update(answers)
         answers = self._refusals
-        if answers != self._told:
+        is_early = not answers and self.now_ms - self._began_ms < FIRST_ANSWERS_MS
+        if answers != self._told and not is_early:
             self._told = dict(answers)
             silent = [peer for peer in self._peers if peer not in answers]
             self.note(

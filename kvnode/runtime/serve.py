@@ -90,7 +90,8 @@ async def _live(config: Config, runtime: Runtime, logger: Any) -> None:
     lives_without_node = 0
     while True:
         opening = asyncio.ensure_future(open_machine(config, runtime, logger))
-        await asyncio.wait([opening, runtime.stopped], return_when=asyncio.FIRST_COMPLETED)
+        waits: list[asyncio.Future[Any]] = [opening, runtime.stopped]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():  # stopped while reading: nothing has been changed
             return
         runtime.begin(*opening.result())
