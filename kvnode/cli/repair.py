@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kvnode.cli.verify import exit_code, verify_directory
+from kvnode.cli.verify import exit_code, print_any_path, show, verify_directory
 
 INTERRUPTED = 130
 
@@ -28,13 +28,13 @@ def repair(data: Path, members: tuple[str, ...]) -> None:
     Exit code 0 when nothing is damaged any more, 1 when something is.
     """
     from kvnode.cli.healing import heal
-    from kvnode.cli.verdict_text import lines
 
+    print_any_path()
     try:
         heal(data, members)
         verdict = verify_directory(data)
     except KeyboardInterrupt:
         click.echo("kvnode: interrupted. What was healed stays healed; run it again for the rest.", err=True)
         sys.exit(INTERRUPTED)
-    click.echo("\n".join(lines(verdict, only_bad=True)))
+    show(verdict, only_bad=True)
     sys.exit(exit_code(verdict))

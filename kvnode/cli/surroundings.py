@@ -32,13 +32,15 @@ class NoDirectory(Exception):
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """`holder`: the process that has the directory open. `strangers`: names that are none of kvnode's, `leftovers`:
-    files that were being made, `exposed`: (name, mode) of ours that others than the owner may touch, `zeros`: ours that
-    begin with zeros alone, `discarded`: how many files are kept there, and their bytes."""
+    files that were being made, `exposed`: (name, mode) of ours that others than the owner may touch, `owned`: ours that
+    another user owns than the one of the directory, `zeros`: ours that begin with zeros alone, `discarded`: how many
+    files are kept there, and their bytes."""
 
     holder: int | None = None
     strangers: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     exposed: tuple[tuple[str, int], ...] = ()
+    owned: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
     discarded: tuple[int, int] = (0, 0)
 
@@ -48,13 +50,16 @@ def look_around(directory: Path) -> Surroundings:
     names = REAL.listdir(directory)
     ours = [name for name in names if is_ours(name) and name != DISCARDED]
     lasting = [name for name in ours if not name.endswith(TEMPORARY)]
-    modes = [(name, _mode(directory / name)) for name in lasting]
-    discarded = [size for path in (directory / DISCARDED).glob("*") if (size := _size(path)) is not None]
+    found = {name: status for name in lasting if (status := _status(directory / name)) is not None}
+    modes = [(name, stat.S_IMODE(status.st_mode)) for name, status in found.items()]
+    owner = directory.stat().st_uid
+    discarded = [status.st_size for path in (directory / DISCARDED).glob("*") if (status := _status(path)) is not None]
     return Surroundings(
         holder=find_holder(directory / LOCK),
         strangers=tuple(name for name in names if not (is_ours(name) or _is_harmless(name))),
         leftovers=tuple(name for name in ours if name.endswith(TEMPORARY)),
         exposed=tuple((name, mode) for name, mode in modes if mode & OTHERS),
+        owned=tuple(name for name, status in found.items() if status.st_uid != owner),
         zeros=tuple(name for name in lasting if name not in (LOCK, RESERVE) and _is_zeros(directory / name)),
         discarded=(len(discarded), sum(discarded)),
     )
@@ -135,15 +140,8 @@ def _is_zeros(path: Path) -> bool:
     return bool(data) and not data.strip(b"\0")
 
 
-def _mode(path: Path) -> int:
+def _status(path: Path) -> os.stat_result | None:
     try:
-        return stat.S_IMODE(path.lstat().st_mode)
+        return path.lstat()
     except FileNotFoundError:  # a running node has taken it away
-        return 0
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:
         return None

@@ -150,6 +150,8 @@ def _lock(facts: Facts, findings: Findings) -> Check:
 def _files(facts: Facts, findings: Findings) -> Check:
     around = facts.around
     remarks = [f"{name!r} is none of kvnode's files" for name in around.strangers]
+    if around.owned:
+        remarks.append(f"another user than the directory's owns {named(around.owned)}")
     if around.zeros:
         remarks.append(f"nothing but zeros stands in {named(around.zeros)}")
     remarks += [f"{name} has mode {mode:04o}, so others can touch it" for name, mode in around.exposed]

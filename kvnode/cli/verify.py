@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from kvnode.cli.verdict import Verdict
 
 
-@click.command(short_help="Check a data directory: what is good, what is damaged, what a start would do.")
+@click.command(short_help="Check a data directory, and what a start would do with it.")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the lines.")
 def verify(data: Path, as_json: bool) -> None:
@@ -26,9 +27,16 @@ def verify(data: Path, as_json: bool) -> None:
 
     Exit code 0 without a FAILURE, 1 with one.
     """
+    print_any_path()
     verdict = verify_directory(data)
     show(verdict, as_json=as_json)
     sys.exit(exit_code(verdict))
+
+
+def print_any_path() -> None:
+    """The path of a directory may be any bytes; standard output shows what is no text as `\\udcff`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def verify_directory(data: Path) -> Verdict:
@@ -48,10 +56,11 @@ def verify_directory(data: Path) -> Verdict:
         raise Refusal(f"can not read {error.filename or data}: {error.strerror}.") from None
 
 
-def show(verdict: Verdict, *, as_json: bool = False) -> None:
+def show(verdict: Verdict, *, as_json: bool = False, only_bad: bool = False) -> None:
+    """On standard output; for people with colours, and if so wanted without the checks that are OK."""
     from kvnode.cli.verdict_text import as_object, lines
 
-    click.echo(json.dumps(as_object(verdict), indent=2) if as_json else "\n".join(lines(verdict)))
+    click.echo(json.dumps(as_object(verdict), indent=2) if as_json else "\n".join(lines(verdict, only_bad=only_bad)))
 
 
 def exit_code(verdict: Verdict) -> int:

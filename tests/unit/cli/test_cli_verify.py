@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from kvnode.cli import main
+from kvnode.cli import main, surroundings
 from kvnode.cli.examine import examine
 from kvnode.cli.verdict import CUTS, HEALS, REFUSES, REJOINS, STARTS
 from kvnode.log import DamageError, LogError, Recovered, cluster_id, open_log
@@ -470,6 +471,18 @@ def test_many_places_are_counted_and_all_of_them_in_json(tmp_path: Path) -> None
     assert verify("--json", tmp_path / "A").stdout.count('"status": "damaged"') == holes
 
 
+def test_a_path_that_is_no_text(data: Path) -> None:
+    place = data.with_name(os.fsdecode(b"\xff"))
+    data.rename(place)
+    done = subprocess.run([sys.executable, "-m", "kvnode", "verify", place], capture_output=True, check=False)
+    assert (done.returncode, done.stdout.decode()) == (0, IN_ORDER)
+    segment(place, 1).write_bytes(b"")
+    done = subprocess.run([sys.executable, "-m", "kvnode", "verify", place], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, b"")
+    done = subprocess.run([sys.executable, "-m", "kvnode", "verify", place / "mark"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+
+
 def test_json_is_one_object_with_all_that_the_lines_say(data: Path) -> None:
     spoil_a_record(data)
     result = verify("--json", data)
@@ -576,6 +589,15 @@ def test_a_start_does_what_was_said_wherever_the_log_ends(good: Path, tmp_path: 
     assert outcomes == {STARTS, CUTS, REJOINS}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_files_of_another_user(data: Path) -> None:
+    os.chown(data / "mark", 4711, 4711)
+    os.chown(segment(data, 1), 4711, 4711)
+    assert what_is_wrong(verify(data)).startswith(
+        "WARNING  files      another user than the directory's owns 00000000000000000001.log, mark\n"
+    )
+
+
 # A directory that is open
 
 
@@ -611,12 +633,15 @@ def busy(directory: Path) -> Iterator[None]:
     assert not faults, faults
 
 
-def test_a_live_directory_is_never_called_damaged(data: Path) -> None:
+@pytest.mark.parametrize("is_told", [True, False], ids=["told by the system", "not told"])
+def test_a_live_directory_is_never_called_damaged(is_told: bool, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_told:
+        monkeypatch.setattr(surroundings, "LOCKS", data / "none")
     with busy(data):
         for _ in range(60):
             verdict = examine(data)
             assert verdict.status != FAILURE, verdict.checks
-            assert verdict.facts.around.holder == os.getpid()
+            assert verdict.facts.around.holder == (os.getpid() if is_told else None)
 
 
 def test_who_has_it_open_is_told_and_what_is_being_written_is_no_fault(data: Path) -> None:
