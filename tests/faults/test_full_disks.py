@@ -96,6 +96,9 @@ def test_all_are_full(small_disks: SmallDisks) -> None:
     eventually(lambda: cluster.ask(killed, "GET", "before") == b"1", "the killed one answers reads")
     # It has room until it has looked for some, and may be made leader; what the others keep back does for few writes.
     eventually(lambda: cluster.ask(killed, "SET", "probe", "x") == "MISCONF", "the killed one refuses writes")
+    other = next(id for id in cluster.ids if id != killed)
+    assert cluster.stop(other) == 0, "what there is no room for does not hold up the end"
+    cluster.start(other)
     pids = {id: cluster.pid(id) for id in cluster.ids}
     for id in cluster.ids:
         cluster.make_room(id)
@@ -128,6 +131,23 @@ def test_a_majority_is_full(small_disks: SmallDisks) -> None:
         wait_for_room(cluster, *others)
         writers.wait_for(50)
         told = writers.stop()
+    check_everywhere(cluster, told)
+
+
+def test_no_room_to_heal_in(small_disks: SmallDisks) -> None:
+    """A damaged node whose disk is full waits with its healing, too."""
+    cluster = small_disks
+    with load(cluster, "key", clients=1, pipeline=4, value_bytes=1000) as writers:
+        writers.wait_for(600)
+        told = writers.stop()
+    cluster.wait_until_equal()
+    cluster.kill("A")
+    damage.flip_records(cluster.data("A"), [10, 200, 400])
+    cluster.fill("A")
+    cluster.launch("A")
+    eventually(lambda: "the disk is full: healing goes on when there is room" in cluster.log_text("A"), "it says so")
+    cluster.make_room("A")
+    eventually(lambda: cluster.maybe_info("A"), "it heals")
     check_everywhere(cluster, told)
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from kvnode.log.mark import decode_mark
 from tests.cluster.harness import ROOT, START_S, Cluster, eventually, node_environment
 from tests.cluster.load import Told, load
 from tests.faults import damage
@@ -25,6 +26,7 @@ from tests.faults.disks import (
     check_everywhere,
     leader_and_follower,
     wait_for_a_leader,
+    who_leads,
 )
 
 KEYS = 600
@@ -157,7 +159,9 @@ def test_holes_are_filled_while_clients_write(cluster: FaultyCluster) -> None:
 
 
 def lose_the_end(directory: Path) -> None:
-    damage.flip_records(directory, [damage.last_seq(directory)])
+    """From the record on that the mark speaks of: one that was written after it could be a torn write."""
+    marked = decode_mark((directory / "mark").read_bytes()).seq
+    damage.flip_records(directory, range(marked, damage.last_seq(directory) + 1))
 
 
 def lose_the_last_segments(directory: Path) -> None:
@@ -276,6 +280,34 @@ def test_killed_while_it_heals(cluster: FaultyCluster) -> None:
     check_healed(cluster, told)
 
 
+MENDING_CALLS = [
+    (lose_the_end, "rename identity crash=after"),
+    (lose_the_end, "ftruncate .log crash=before"),
+    (lose_all_segments, "rename .log crash=before"),
+    (spoil_both_ballots, "rename ballot crash=before"),
+    (spoil_the_mark, "rename mark crash=after"),
+    (remove("identity"), "rename identity crash=before"),
+]
+
+
+def test_killed_while_it_mends(cluster: FaultyCluster) -> None:
+    """Killed between the steps of what a leader has to complete: the right to vote is gone before anything else is."""
+    told = fill(cluster)
+    for number, (spoil, call) in enumerate(MENDING_CALLS):
+        _, id = leader_and_follower(cluster, number)
+        cluster.kill(id)
+        spoil(cluster.data(id))
+        cluster.break_disk(id, call + " lose")
+        cluster.launch(id)
+        assert cluster.wait_for_exit(id) == KILLED, call
+        cluster.mend_disk(id)
+        said_before = len(cluster.log_text(id))
+        cluster.start(id)
+        cluster.wait_until_all_vote()
+        assert "set aside: no vote until a leader" in cluster.log_text(id)[said_before:], call
+    check_healed(cluster, told)
+
+
 def test_helix(cluster: FaultyCluster) -> None:
     """Each node has lost other entries: they heal from each other, though none can lead at first."""
     told = fill(cluster)
@@ -294,6 +326,9 @@ def test_one_other_is_enough_to_heal(cluster: FaultyCluster) -> None:
     told = fill(cluster)
     cluster.kill(*cluster.ids)
     flip_several(cluster.data("A"))
+    cluster.launch("A")
+    eventually(lambda: "set aside until the log is healed" in cluster.log_text("A"), "A is set aside")
+    assert cluster.stop("A") == 0
     cluster.start("A", "B")
     cluster.wait_for_leader()
     cluster.start("C")
@@ -344,6 +379,7 @@ def test_damage_under_a_running_node(make_faulty: MakeFaulty) -> None:
             leader, follower = leader_and_follower(cluster, number)
             id = leader if number % 2 == 0 else follower
             before = cluster.info(id, "persistence")
+            said_before = len(cluster.log_text(id))
             spoil(cluster.data(id))
 
             def is_healed(id: str = id, found: int = before["damage_found"]) -> bool:
@@ -351,29 +387,57 @@ def test_damage_under_a_running_node(make_faulty: MakeFaulty) -> None:
                 return info["damage_found"] > found and info["damaged_entries"] == 0
 
             eventually(is_healed, f"{id} heals after {spoil.__name__}")
+            said = cluster.log_text(id)[said_before:]
+            assert ("handing over leadership" in said) == (id == leader), said
             writers.wait_for(20)
         together(told, writers.stop())
     check_healed(cluster, told)
     assert {id: cluster.pid(id) for id in cluster.running} == pids
 
 
+def forge_and_start(cluster: FaultyCluster, id: str, part: float, *, rules: str = "") -> None:
+    """Give a stopped node another history, and wait until it has the cluster's again."""
+    damage.forge(cluster.data(id), int(damage.last_seq(cluster.data(id)) * part))
+    said_before = len(cluster.log_text(id))
+    if rules:
+        cluster.break_disk(id, rules)
+        cluster.launch(id)
+        assert cluster.wait_for_exit(id) == KILLED, rules
+        cluster.mend_disk(id)
+    cluster.start(id)
+    eventually(lambda: "may vote from now on" in cluster.log_text(id)[said_before:], f"{id} has come back")
+    assert "set aside: this log is not the cluster's" in cluster.log_text(id)[said_before:]
+
+
 def test_another_history_with_right_checksums(cluster: FaultyCluster) -> None:
     """What differs from the majority is not believed: the node sets itself aside, and is sent what the others have."""
     told = fill(cluster)
     with load(cluster, "key", **WRITERS) as writers:
-        for turn, part in enumerate((0.5, 0.95)):
-            leader, follower = leader_and_follower(cluster, turn)
-            id = leader if turn else follower
+        leader = wait_for_a_leader(cluster)
+        cluster.kill(leader)
+        wait_for_a_leader(cluster)
+        forge_and_start(cluster, leader, 0.95)
+        for rules in ("rename identity crash=after lose", "ftruncate .log crash=after lose"):
+            _, id = leader_and_follower(cluster, 0)
             cluster.kill(id)
-            wait_for_a_leader(cluster)
-            damage.forge(cluster.data(id), int(damage.last_seq(cluster.data(id)) * part))
-            before = len(cluster.log_text(id))
-            cluster.start(id)
-            eventually(lambda: "set aside" in cluster.log_text(id)[before:], f"{id} sets itself aside")  # noqa: B023
-            eventually(lambda: cluster.maybe_info(id), f"{id} serves again")  # noqa: B023
-            cluster.wait_until_all_vote()
-            writers.wait_for(20)
+            forge_and_start(cluster, id, 0.5, rules=rules)
+        writers.wait_for(20)
         together(told, writers.stop())
+    check_healed(cluster, told)
+
+
+def test_two_histories_and_no_third(cluster: FaultyCluster) -> None:
+    """Of two that differ nobody can tell which is right: nothing is acknowledged until the third is back, and it is
+    the majority's history that stays, whoever led."""
+    told = fill(cluster)
+    cluster.kill(*cluster.ids)
+    damage.forge(cluster.data("A"), damage.last_seq(cluster.data("A")) // 2)
+    cluster.start("A", "B")
+    leader = eventually(lambda: who_leads(cluster), "one of the two leads")
+    eventually(lambda: cluster.info(leader)["histories_differ"], "the leader tells that histories differ")
+    assert cluster.ask(leader, "SET", "key", "value") in ("UNKNOWN", "CLUSTERDOWN")
+    cluster.start("C")
+    eventually(lambda: "may vote from now on" in cluster.log_text("A").partition("set aside: this")[2], "A is back")
     check_healed(cluster, told)
 
 
