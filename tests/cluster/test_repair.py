@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import select
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -290,13 +291,8 @@ def wait_for_changes(process: subprocess.Popen[str], directory: Path, count: int
 
 
 def names(directory: Path) -> set[tuple[str, int]]:
-    return {(path.name, path.stat().st_ino) for path in _there(sorted(directory.iterdir()))}
-
-
-def _there(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.exists():
-            yield path
+    with os.scandir(directory) as entries:
+        return {(entry.name, entry.inode()) for entry in entries}
 
 
 def test_the_member_dies_in_between_and_comes_back(cluster: Cluster) -> None:
