@@ -61,7 +61,8 @@ REPEAT_MS = 60_000.0
 
 class Difference:
     """Between this leader and `member`: known equal at `equal_seq`, known different from `parted_seq` on up to `seq`,
-    where it was seen. `is_found`: the first two are neighbours, and `answers` tell what members have at the others."""
+    where it was seen. `is_found`: the first two are neighbours, and `answers` tell what members have at `seq`, at
+    `parted_seq` and at `equal_seq`."""
 
     __slots__ = ("answers", "asked_ms", "equal_seq", "is_found", "is_told", "member", "parted_seq", "seen_ms", "seq")
 
@@ -141,7 +142,7 @@ class Comparing:
         difference.is_told = False
         between = self.raft.index.ends_between(difference.equal_seq, difference.parted_seq, COMPARED_SEQS_MAX - 1)
         difference.is_found = not between
-        seqs = [*(between or [difference.parted_seq]), difference.seq]
+        seqs = [difference.seq, *(between or [difference.parted_seq, difference.equal_seq])]
         for peer in self.raft.peers if difference.is_found else (difference.member,):
             if self.node.peers.is_up(peer):
                 self._nonce += 1
@@ -160,13 +161,18 @@ class Comparing:
         if difference is None or whom != peer or len(answer.checksums) != len(seqs):
             return
         del self._asked[answer.nonce]
-        if peer == difference.member and answer.checksums[-1] in (None, self._checksum_at(difference.seq)):
+        if peer == difference.member and answer.checksums[0] in (None, self._checksum_at(difference.seq)):
             self._forget(difference)  # it has healed, or another log by now
         elif difference.is_found:
+            if peer == difference.member and answer.checksums[2] != self._checksum_at(difference.equal_seq):
+                # It has been set aside and come back with yet another log meanwhile: search anew.
+                difference.equal_seq, difference.parted_seq = 0, difference.seq
+                self._ask(difference)
+                return
             difference.answers[peer] = answer
             self._conclude(difference)
         else:
-            for seq, checksum in zip(seqs, answer.checksums, strict=True):
+            for seq, checksum in zip(seqs[1:], answer.checksums[1:], strict=True):
                 if checksum != self._checksum_at(seq):
                     difference.parted_seq = min(difference.parted_seq, seq)
                     break
@@ -201,7 +207,7 @@ class Comparing:
 
     def _majority(self, difference: Difference) -> tuple[int | None, list[str]]:
         """The checksum that a majority of all members has, all with the right to vote, and who they are."""
-        for position, seq in enumerate((difference.parted_seq, difference.seq)):
+        for position, seq in ((1, difference.parted_seq), (0, difference.seq)):
             holders: dict[int, list[str]] = {}
             mine = self._checksum_at(seq)
             if mine is not None and self.raft.may_vote:
@@ -224,7 +230,7 @@ class Comparing:
                 reasons.append(f"{peer} does not answer")
             elif not answer.voting:
                 reasons.append(f"{peer} has no right to vote")
-            elif answer.checksums[0] is None and peer != difference.member:
+            elif answer.checksums[1] is None and peer != difference.member:
                 reasons.append(f"{peer} does not have the record")
         return ", ".join(reasons) or "all members have answered"
 
@@ -236,7 +242,7 @@ class Comparing:
     def _note(self, difference: Difference, verdict: str) -> None:
         """One line, and again only when it says something new, or after a long time."""
         known = {self.raft.id: self._checksum_at(difference.parted_seq)}
-        known |= {peer: answer.checksums[0] for peer, answer in difference.answers.items()}
+        known |= {peer: answer.checksums[1] for peer, answer in difference.answers.items()}
         checksums = " ".join(
             f"{member}={'none' if known[member] is None else f'{known[member]:08x}'}" for member in sorted(known)
         )
@@ -265,7 +271,9 @@ class Comparing:
             is_late = now_ms - difference.asked_ms >= ASK_AGAIN_HEARTBEATS * heartbeat_ms
             if difference.is_found:
                 self._conclude(difference, is_late=is_late)
-            if is_late:
+            if is_late and difference.is_told:
+                self._forget(difference)  # the order was lost, or that log is another one by now: look anew
+            elif is_late:
                 self._ask(difference)
 
     def void(self) -> None:

@@ -73,7 +73,7 @@ class Links:
         self._peers = peers
         self._frame_bytes_max = frame_bytes_max
         self._links: dict[int, Link] = {}
-        self._refusals: dict[str, str] = {}
+        self._refusals: dict[str, dict[str, str]] = {peer: {} for peer in peers}  # member -> lane -> why
 
     def __repr__(self) -> str:
         return f"Links {len(self._links)} dialed={sorted(self.dialed)} accepted={sorted(self.accepted)}"
@@ -183,14 +183,14 @@ class Links:
     def _on_answer(self, link: Link, answer: list[Any]) -> None:
         if answer[:1] != ["welcome"]:
             reason = str(answer[1]) if len(answer) > 1 else "refused"
-            if self._refusals.get(link.peer) != reason:  # it is dialed again and again: say it once
-                self._refusals[link.peer] = reason
+            if reason not in self._refusals[link.peer].values():  # it is dialed again and again: say it once
                 fields: dict[str, object] = {"member": link.peer, "reason": f"{reason:.300}"}
-                self._owner.note("error", "refused by member", fields)
+                self._owner.note("warning", "refused by member", fields)
+            self._refusals[link.peer][link.lane] = reason
             self._owner.outputs.link_closes.append(link.id)
             del self._links[link.id]
             return
-        self._refusals.pop(link.peer, None)
+        self._refusals[link.peer].pop(link.lane, None)
         self.dialed[link.peer, link.lane] = link
         self._open(link)
 

@@ -628,6 +628,9 @@ class Node:
     def on_scrubbed(self, after_seq: int, expected: list[tuple[int, int]], bad: list[BadRange], size: int) -> None:
         self.scrubbing.on_scrubbed(after_seq, expected, bad, size)
 
+    def on_not_scrubbed(self, after_seq: int, reason: str) -> None:
+        self.scrubbing.on_not_scrubbed(after_seq, reason)
+
     def on_healed(self, after_seq: int, to_seq: int) -> None:
         self.scrubbing.on_healed(after_seq, to_seq)
 

@@ -29,9 +29,9 @@ PIECE_BYTES = (256 * 1024, 1024 * 1024)
 """Least and most that is read at once; between them, what the rate allows for one sweep of the node."""
 SWEEP_MS = 50
 SUSPECTS_MAX = 100
-HEAL_AGAIN_MS = 1000.0
+HEAL_AGAIN_MS = LOOK_AGAIN_MS = 1000.0
 REPEAT_NOTE_MS = 60_000.0
-"""How often damage that nobody can heal is told of again."""
+"""How often what can not be done now is told of again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Scrubbing:
         self._piece_bytes = min(max(PIECE_BYTES[0], int(self._bytes_per_ms * SWEEP_MS)), PIECE_BYTES[1])
         self._due_ms = node.now_ms + config.scrub_pause_ms if self._bytes_per_ms else inf
         self._at_seq = 0
-        self._pass_to_seq = 0
+        self._pass_to_seq = self._found_before = 0
         """Where the present pass ends: the log's end when it began, or under load it would never end."""
         self._is_reading = False
         self._suspects: deque[int] = deque()  # seqs after which to look at once
@@ -60,7 +60,7 @@ class Scrubbing:
         self._is_healing = False
         self._healing_parts: list[bytes] = []
         self._healed_to = 0
-        self._heal_due_ms = self._noted_ms = -inf
+        self._heal_due_ms = self._look_due_ms = self._noted_ms = -inf
         self.passes = self.bytes_read = self.found = self.healed = 0
         self._serving: set[int] = set()  # links: one question of each at a time
         self.fetching = Fetching(self, node.peers.links, node.raft.peers, first_token)
@@ -94,7 +94,7 @@ class Scrubbing:
         self.fetching.tick()
         if self._bad and not self._is_healing and self.now_ms >= self._heal_due_ms:
             self._heal_next()
-        if self._is_reading:
+        if self._is_reading or self.now_ms < self._look_due_ms:
             return
         if self._suspects:
             self._look(self._suspects.popleft())
@@ -106,6 +106,7 @@ class Scrubbing:
         expected = []
         is_pass = after_seq == self._at_seq and self.now_ms >= self._due_ms
         if is_pass and after_seq == 0:
+            self._found_before = self.found
             self._pass_to_seq = self.raft.durable_seq
         if is_pass and after_seq >= self._pass_to_seq:
             self._end_pass()
@@ -123,7 +124,8 @@ class Scrubbing:
     def _end_pass(self) -> None:
         if self._at_seq:
             self.passes += 1
-            self.node.note("info", "log read again, all records verify", {"to_seq": self._at_seq})
+            found = self.found - self._found_before
+            self.node.note("info", "log read again", {"to_seq": self._at_seq, "damaged_places": found})
         self._at_seq = 0
         self._due_ms = self.now_ms + self.node.config.scrub_pause_ms
 
@@ -135,6 +137,14 @@ class Scrubbing:
             self._due_ms = self.now_ms + size / self._bytes_per_ms
         for each in bad if self._is_still_there(expected) else ():
             self._found(each)
+
+    def on_not_scrubbed(self, after_seq: int, reason: str) -> None:
+        """That says nothing of the records: they are read later."""
+        self._is_reading = False
+        self._look_due_ms = self.now_ms + LOOK_AGAIN_MS
+        if after_seq != self._at_seq:
+            self.suspect(after_seq)
+        self._note_repeatedly("the log can not be read again now", {"reason": reason})
 
     def _is_still_there(self, expected: list[tuple[int, int]]) -> bool:
         """Whether the log is what the question was about: else others may have come in the place of its records."""
@@ -221,11 +231,10 @@ class Scrubbing:
         bad = self._bad[0]
         if self._is_outdated(bad):
             self._start_over()
-        elif self.now_ms - self._noted_ms >= REPEAT_NOTE_MS:
-            self._noted_ms = self.now_ms
+        else:
             told = ", ".join(f"{peer}: {why}" for peer, why in sorted(answers.items())) or "none"
             fields: dict[str, object] = {"from_seq": bad.after_seq + 1, "to_seq": bad.last_seq, "answers": told}
-            self.node.note("error", "damage in the log that no member can heal now", fields)
+            self._note_repeatedly("damage in the log that no member can heal now", fields)
 
     def _start_over(self) -> None:
         self.fetching.stop()
@@ -246,9 +255,12 @@ class Scrubbing:
         self._bad.rotate(-1)
         self._heal_due_ms = self.now_ms + HEAL_AGAIN_MS
         self.suspect(self.raft.index.end_at_or_before(max(0, after_seq - 1), self.raft.term))
+        self._note_repeatedly("damage in the log that can not be healed now", {"reason": reason})
+
+    def _note_repeatedly(self, event: str, fields: dict[str, object]) -> None:
         if self.now_ms - self._noted_ms >= REPEAT_NOTE_MS:
             self._noted_ms = self.now_ms
-            self.node.note("error", "damage in the log that can not be healed now", {"reason": reason})
+            self.node.note("error", event, fields)
 
     # The lane of records
 

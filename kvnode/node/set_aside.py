@@ -42,16 +42,18 @@ FIRST_ANSWERS_MS = 3000.0
 LOST_AFTER_ELECTION_TIMEOUTS = 10
 """So long all members must have answered that they do not have it: long enough for them to ask, and to stop, too."""
 
+_IN_WORDS = {ENDS: "has nothing there", DIFFERS: "has other records there", DAMAGED: "is damaged there too"}
+
 
 class EntriesLost(Exception):
     """The entries of a hole can be read at no member. The text is for the operator."""
 
     def __init__(self, hole: Hole, answers: dict[str, str]) -> None:
-        others = ", ".join(f"{peer} ({why})" for peer, why in sorted(answers.items()))
+        others = ", ".join(f"{peer} {_IN_WORDS[why]}" for peer, why in sorted(answers.items()))
         super().__init__(
             f"{hole} No other member has them either: {others}. What is lost at every member can not be healed, so "
-            "this node stops; nothing was cut. Restore the data directory of one member from a copy and start it: the "
-            "others heal from it."
+            "this node stops; nothing was cut. If there is a copy of one member's data directory, put back the damaged "
+            "segment file alone, never the whole directory, and start all members: they heal from it."
         )
 
 

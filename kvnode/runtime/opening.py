@@ -103,11 +103,12 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
 
 
 def _report_opened(recovered: Recovered, logger: Any) -> None:
-    if recovered.cut is not None and not getattr(recovered, "findings", ()):
-        logger.warning("a torn write was cut off the end of the log", what=str(recovered.cut))
-    for finding in getattr(recovered, "findings", ()):
-        logger.error("damage in the data directory", what=finding)
     identity = recovered.identity
+    level, event = logger.warning, "mended while the log was opened"
+    if identity.set_aside:
+        level, event = logger.error, "damage in the data directory"
+    for finding in recovered.findings:
+        level(event, what=finding)
     if identity.set_aside:
         logger.warning("set aside: no vote until a leader has brought this node up to date", why=identity.set_aside)
     elif not identity.may_vote:

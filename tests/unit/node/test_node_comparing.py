@@ -857,3 +857,20 @@ def test_whoever_is_wrong_wherever_all_agree_in_the_end_and_nothing_is_lost(seed
     assert agree(cluster, *ids), f"{cluster!r}"
     assert [record.raw for record in cluster.hosts["A"].log.records[: len(expected)]] == expected
     assert [was_set_aside(cluster, member) for member in ids] == [member in wrong for member in ids]
+
+
+def test_a_member_that_comes_back_with_yet_another_log_is_searched_anew() -> None:
+    """The leader still remembers where the one before had parted."""
+    cluster = cluster_of(20)
+    cluster.start("A", "B")
+    cluster.run(3000)
+    forge(cluster, "C", 5)
+    (leader,) = cluster.leaders
+    comparing = cluster[leader].comparing
+    comparing.on_difference("C", 20)
+    remembered = comparing._differences["C"]
+    remembered.equal_seq, remembered.parted_seq, remembered.is_found = 14, 15, True
+    cluster.start("C")
+    cluster.run(3000)
+    assert was_set_aside(cluster, "C")
+    assert agree(cluster, "A", "B", "C")
