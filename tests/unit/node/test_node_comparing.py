@@ -871,6 +871,6 @@ def test_a_member_that_comes_back_with_yet_another_log_is_searched_anew() -> Non
     remembered = comparing._differences["C"]
     remembered.equal_seq, remembered.parted_seq, remembered.is_found = 14, 15, True
     cluster.start("C")
-    cluster.run(3000)
+    cluster.run(2000)
     assert was_set_aside(cluster, "C")
     assert agree(cluster, "A", "B", "C")
