@@ -10,6 +10,7 @@ from kvnode.config import Member
 from kvnode.runtime.loading import LoadingClient
 
 if TYPE_CHECKING:
+    from kvnode.node.node import Node
     from kvnode.runtime.loop import Runtime
 
 DIAL_TIMEOUT_S = 2.0
@@ -28,13 +29,16 @@ def _address(transport: asyncio.BaseTransport) -> str:
 
 
 class ClientConnection(asyncio.Protocol):
-    """A client. While the node loads its log, `loading` answers instead."""
+    """A client. While the node loads its log, `loading` answers instead.
+
+    `node` is the one that knows of it. That may be gone before the connection is: no later one hears of it."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.id = runtime.next_id()
         self.transport: asyncio.Transport
         self.loading: LoadingClient | None = None
+        self.node: Node | None = None
         self.is_paused_by_node = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,11 +47,17 @@ class ClientConnection(asyncio.Protocol):
         if self.runtime.node is None:
             self.loading = LoadingClient(self.runtime.config.request_bytes_max)
         else:
-            self.runtime.post("on_client", self.id, _address(transport))
+            self.node = self.runtime.node
+            self._post("on_client", _address(transport))
+
+    def _post(self, handler: str, *arguments: object) -> None:
+        if self.node is not None and self.node is self.runtime.node:
+            self.runtime.post(handler, self.id, *arguments)
 
     def data_received(self, data: bytes) -> None:
         if self.loading is None:
-            self.runtime.post("on_client_bytes", self.id, data)
+            if self.node is self.runtime.node:
+                self.runtime.post("on_client_bytes", self.id, data)
             return
         self.transport.write(self.loading.answer(data, self.runtime.why_loading))
         if self.loading.requests.fault is not None:
@@ -56,28 +66,26 @@ class ClientConnection(asyncio.Protocol):
     def loaded(self) -> None:
         """The node can answer now: it goes on with the parser as it is."""
         if self.loading is not None:
-            self.runtime.post("on_client", self.id, _address(self.transport), self.loading.requests)
+            self.node = self.runtime.node
+            self._post("on_client", _address(self.transport), self.loading.requests)
             self.loading = None
 
     def eof_received(self) -> bool:
         if self.loading is not None:
             return False
-        self.runtime.post("on_client_eof", self.id)
+        self._post("on_client_eof")
         return True  # it may still read
 
     def connection_lost(self, error: Exception | None) -> None:
         self.runtime.clients.pop(self.id, None)
-        if self.loading is None:
-            self.runtime.post("on_client_gone", self.id)
+        self._post("on_client_gone")
 
     def pause_writing(self) -> None:
-        if self.loading is None:
-            self.runtime.post("on_client_backed_up", self.id, True)
+        self._post("on_client_backed_up", True)
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self.loading is None:
-            self.runtime.post("on_client_backed_up", self.id, False)
+        self._post("on_client_backed_up", False)
         if not self.is_paused_by_node:
             self.transport.resume_reading()
 

@@ -93,6 +93,7 @@ async def _live(config: Config, runtime: Runtime, logger: Any) -> None:
         waits: list[asyncio.Future[Any]] = [opening, runtime.stopped]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if not opening.done():  # stopped while reading: nothing has been changed
+            runtime.stopped.result()  # or something has ended it, the last life's disk for instance
             return
         runtime.begin(*opening.result())
         lives_without_node = 0 if runtime.node else lives_without_node + 1

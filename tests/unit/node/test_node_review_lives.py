@@ -1,0 +1,140 @@
+"""What must not end a healthy node, and what must not end one that failed as if it had been told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from typing import Any, cast
+
+import pytest
+
+from kvnode.log.errors import DiskError
+from kvnode.node.set_aside import SetAside
+from kvnode.runtime.connections import ClientConnection
+from kvnode.runtime.loop import Runtime
+from tests.unit.node.test_node_comparing import agree, cluster_of, forge, was_set_aside
+from tests.unit.node.test_node_scrubbing import PAUSE_MS, events, fill, rot, scrubbed
+
+
+def test_a_log_that_can_not_be_opened_for_a_moment_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files say nothing of the records: these are read later."""
+    cluster = scrubbed()
+    fill(cluster)
+    log = cluster.hosts["B"].log
+    works = log.scrub
+
+    def fails(*_: object) -> Any:
+        raise DiskError("Can not read 00000000000000000001.log: Too many open files.")
+
+    monkeypatch.setattr(log, "scrub", fails)
+    cluster.run(5 * PAUSE_MS)
+    assert cluster["B"].scrubbing.passes == 0
+    assert events(cluster, "B").count("the log can not be read again now") == 1
+    rot(cluster, "B", 7)
+    monkeypatch.setattr(log, "scrub", works)
+    cluster.run(3 * PAUSE_MS)
+    assert cluster["B"].scrubbing.healed == 1
+    assert cluster["B"].scrubbing.passes >= 1
+
+
+def test_a_difference_that_moved_while_it_was_looked_at_is_found_anew() -> None:
+    """The log of the member is another one, from an earlier place on, than the one whose place was found: it refuses
+    the order, and has to hear another one."""
+    cluster = cluster_of(40)
+    forge(cluster, "B", 30)
+    cluster.start("A", "C")
+    cluster.run(3000)
+    leader = cluster[cluster.leaders[0]]
+    cluster.start("B")
+    for _ in range(400):
+        difference = leader.comparing._differences.get("B")
+        if difference is not None and difference.equal_seq >= 20:
+            break
+        cluster.run(1)
+    else:
+        pytest.fail("never looked for")
+    cluster.crash("B")
+    forge(cluster, "B", 10, "forged again")
+    cluster.start("B")
+    cluster.run(10_000)
+    assert was_set_aside(cluster, "B")
+    assert agree(cluster, *"ABC")
+
+
+serve = importlib.import_module("kvnode.runtime.serve")
+
+
+class Opening:
+    """A life that is being opened, and is never done."""
+
+    def __init__(self) -> None:
+        self.has_begun = asyncio.Event()
+
+    async def __call__(self, *_: object) -> Any:
+        self.has_begun.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("error", [DiskError("fsync failed"), RuntimeError("a defect")])
+def test_what_ends_a_node_between_two_lives_is_no_clean_stop(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def live() -> None:
+        opening = Opening()
+        monkeypatch.setattr(serve, "open_machine", opening)
+        runtime = Runtime(cast(Any, None), asyncio.get_running_loop(), None)
+        living = asyncio.ensure_future(serve._live(cast(Any, None), runtime, None))
+        await opening.has_begun.wait()
+        runtime.fail(error)
+        await asyncio.wait_for(living, 5)
+
+    with pytest.raises(type(error), match=str(error)):
+        asyncio.run(live())
+
+
+class Between:
+    """A runtime whose node is another one than a connection's, or none."""
+
+    def __init__(self, node: object) -> None:
+        self.node = node
+        self.clients: dict[int, ClientConnection] = {}
+        self.posted: list[str] = []
+
+    def next_id(self) -> int:
+        return 1
+
+    def post(self, handler: str, *_: object) -> None:
+        self.posted.append(handler)
+
+
+class Transport:
+    def get_extra_info(self, _: str) -> None:
+        return None
+
+    def resume_reading(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("later", [None, "another node"])
+def test_a_connection_of_an_earlier_life_tells_nothing_to_a_later_one(later: str | None) -> None:
+    """A client that leaves its replies unread may be there long after its node is not. A member that is set aside knows
+    no clients: it must not hear of it."""
+    runtime = Between("a node")
+    connection = ClientConnection(cast(Any, runtime))
+    connection.connection_made(cast(Any, Transport()))
+    connection.pause_writing()
+    assert runtime.posted == ["on_client", "on_client_backed_up"]
+    runtime.node = later
+    connection.resume_writing()
+    connection.data_received(b"PING\r\n")
+    assert connection.eof_received()
+    connection.connection_lost(None)
+    assert runtime.posted == ["on_client", "on_client_backed_up"]
+    assert not runtime.clients
+
+
+def test_a_member_that_is_set_aside_knows_all_that_can_be_told_to_it() -> None:
+    """What is posted to whatever machine runs: links, and the writer's word on room."""
+    for handler in ("on_dialed", "on_accepted", "on_link_bytes", "on_link_closed", "on_disk_full", "on_disk_room"):
+        assert callable(getattr(SetAside, handler))
