@@ -36,6 +36,8 @@ class MemoryFile:
     def write(self, data: bytes, offset: int) -> None:
         self.data.extend(bytes(max(0, offset - len(self.data))))
         self.data[offset : offset + len(data)] = data
+        if self.unreadable:  # what is written anew can be read
+            self.unreadable.difference_update(range(offset, offset + len(data)))
 
 
 Directory = dict[str, "MemoryFile | None"]  # None: a directory of that name
@@ -167,6 +169,7 @@ class MemoryDisk:
         path, file = self._open[fd]
         self._call("truncate", path.name)
         del file.data[size:]
+        file.unreadable = {at for at in file.unreadable if at < size}
 
     def fsync(self, fd: int) -> None:
         path, file = self._open[fd]

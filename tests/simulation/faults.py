@@ -2,8 +2,9 @@
 
 What a fault hits is drawn when it happens, from a generator of its own: leaving one out does not change the others.
 
-Disks that lose what was durable (wiped, rotten) are kept to a minority of the members, as every promise assumes. Rot
-hits what is known durable: a record that the mark on the disk does not cover can not be told from a torn write.
+Disks that lose what was durable (wiped, rotten, forged) are kept to a minority of the members, as every promise
+assumes. Rot hits what is known durable: a record that the mark on the disk does not cover can not be told from a torn
+write.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from dataclasses import dataclass
 from random import Random
 
 from kvnode.log.identity import decode_identity
-from kvnode.log.mark import decode_mark
 from kvnode.log.record import BadRecord
-from kvnode.log.segment import first_seq_of
+from tests.simulation import rot
 from tests.simulation.host import DIRECTORY, Host
 from tests.simulation.network import Network
 from tests.simulation.options import DAMAGE_NONE, Options
@@ -44,6 +44,7 @@ KINDS = {
     "rot": "rot_every_ms",
     "disk_failure": "disk_failure_every_ms",
     "fill": "fill_every_ms",
+    "forge": "forge_every_ms",
 }
 
 
@@ -168,49 +169,52 @@ class Faults:
             self._restart_later(host, random)
 
     def _rot(self, random: Random) -> None:
-        """Some bytes of a file are others. The process lives on, or is started anew and finds it."""
-        if not self._lossy:
+        """Some bytes of a file, or of several, are others, or a segment can not be read at a place. The process lives
+        on, or is started anew and finds it."""
+        host = random.choice(self._lossy) if self._lossy else None
+        if host is None or not self._can_be_spared(host):
             return
-        host = random.choice(self._lossy)
-        path_and_end = self._what_may_rot(host, random)
-        if path_and_end is None or not self._can_be_spared(host):
-            return
-        path, end = path_and_end
-        self.rotten.add(host)
-        file = host.disk.file(path)
-        at = random.randrange(end)
-        for position in range(at, min(end, at + random.choice((1, 1, 16, 600)))):
-            file.data[position] ^= 0xFF
-        synced = bytearray(file.synced)
-        synced[at : min(end, len(synced))] = file.data[at : min(end, len(synced))]
-        file.synced = bytes(synced)
-        self.world.say(f"{host.id}: {path.name} rots from offset {at} on")
+        for _ in range(random.choice((1, 1, 1, 2, 4))):
+            choices = rot.choices(host.disk, DIRECTORY)
+            if not choices:
+                return
+            name, size = random.choice(choices)
+            file = host.disk.file(DIRECTORY / name)
+            at = random.randrange(size)
+            end = min(size, at + random.choice((1, 1, 16, 600)))
+            self.rotten.add(host)
+            if name not in rot.NOTES and random.random() < 0.2:
+                file.unreadable.update(range(at, end))
+                self.world.say(f"{host.id}: {name} can not be read at offset {at}")
+            else:
+                rot.spoil(file, at, end, random)
+                self.world.say(f"{host.id}: {name} rots from offset {at} to {end}")
         if random.random() < 0.7 and host.is_up:
-            host.crash(loses_power=False)
+            host.crash(loses_power=random.random() < 0.5)
             self._restart_later(host, random)
+
+    def _forge(self, random: Random) -> None:
+        """A member comes back with another history in which everything verifies. All others can tell: they have the
+        records in question. Who has not would believe it, if it led."""
+        host = self._lossy[0] if len(self._lossy) == 1 else None
+        if host is None or not self._can_be_spared(host) or not (host.node and host.node.raft.may_vote):
+            return
+        mark = rot.mark_of(host.disk, DIRECTORY)
+        if mark is None or not all(rot.holds(other.disk, DIRECTORY, mark) for other in self.hosts):
+            return
+        host.crash(loses_power=False)
+        forged = rot.forge(host.disk, DIRECTORY, random)
+        if forged:
+            host.forged |= forged
+            self.rotten.add(host)
+            self.world.say(f"{host.id}: {len(forged)} records are others now")
+            self.world.count("forged logs")
+        self._restart_later(host, random)
 
     def _can_be_spared(self, host: Host) -> bool:
         """Whether the others can elect a leader without it: who is set aside comes back through one."""
         voters = [other for other in self.hosts if other is not host and other not in self._lossy and _may_vote(other)]
         return len(voters) > len(self.hosts) // 2
-
-    def _what_may_rot(self, host: Host, random: Random) -> tuple[object, int] | None:
-        """A file and how much of it, from its beginning: small files as a whole, segments where a later one exists."""
-        if not host.disk.cached.get(DIRECTORY):
-            return None
-        names = host.disk.listdir(DIRECTORY)
-        if "identity" not in names:
-            return None
-        try:
-            if decode_mark(host.disk.file(DIRECTORY / "mark").synced).seq == 0:
-                return None
-        except BadRecord:
-            return None
-        segments = [name for name in names if first_seq_of(name) is not None]
-        choices = segments[:-1] * 3 + ["ballot", "mark"]
-        name = random.choice(choices)
-        path = DIRECTORY / name
-        return path, min(len(host.disk.file(path).data), len(host.disk.file(path).synced)) or 1
 
 
 def _may_vote(host: Host) -> bool:

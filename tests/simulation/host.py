@@ -58,6 +58,8 @@ class Host:
         """Called after each turn."""
         self.retired: list[MemoryDisk] = []
         """Disks that were wiped."""
+        self.forged: set[int] = set()
+        """Checksums of records that nobody ever wrote, and that were put into this log."""
         self._last_id = 0
         self._forget()
 
@@ -115,6 +117,11 @@ class Host:
             self._fail(error)
             return
         except LogError as error:
+            if isinstance(error, DamageError) and error.path.name == "identity":
+                self.world.count("directories moved away")  # nothing says whose it is: the operator does as advised
+                self.wipe()
+                self.world.after(self.random.choice(START_AGAIN_MS), self.start)
+                return
             if self.disk.room is None:
                 raise Violation(f"a node refuses to start: {self.id}: {error}") from error
             self.world.count("starts without room")
@@ -207,7 +214,11 @@ class Host:
     def _lose_cache(self, model: str) -> None:
         """The disk that the next life finds; it is as full as it was."""
         room = self.disk.room
+        unreadable = {name: file.unreadable for name, file in self.disk.cached.get(DIRECTORY, {}).items() if file}
         self.disk = self.disk.after_crash(model, self.random.getrandbits(32))
+        for name, file in self.disk.cached.get(DIRECTORY, {}).items():
+            if file is not None:
+                file.unreadable = set(unreadable.get(name, ()))
         self.disk.room = room
 
     def _interrupt_writing(self) -> None:
@@ -334,8 +345,9 @@ class Host:
             if session_id in self.clients:
                 self.network.write(self.clients[session_id], 1, data)
         for session_id in outputs.client_pauses:
-            self._held.setdefault(session_id, [])
-            self.clients[session_id].was_held = True
+            if session_id in self.clients:
+                self._held.setdefault(session_id, [])
+                self.clients[session_id].was_held = True
         for session_id in outputs.client_resumes:
             for data in self._held.pop(session_id, ()):
                 self.post("on_client_bytes", session_id, data)

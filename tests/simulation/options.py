@@ -65,6 +65,8 @@ class Options:
     commands_per_turn: int
     entries_per_turn: int
     scrub_pause_ms: int
+    # faults that came later: drawn last, so that older seeds draw what they drew
+    forge_every_ms: float
 
     def __str__(self) -> str:
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
@@ -133,4 +135,5 @@ def draw(seed: int) -> Options:
         commands_per_turn=pick((1, 3, 20, 5000, 5000)),
         entries_per_turn=pick((3, 50, 20_000)),
         scrub_pause_ms=pick((200, 1000, 3_600_000)),
+        forge_every_ms=pick((DAMAGE_NONE, DAMAGE_NONE, 3000)),
     )
