@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kvnode.invariant import invariant
 from kvnode.log.errors import ForeignLogError
-from kvnode.log.files import CHUNK_BYTES, Files
+from kvnode.log.files import CHUNK_BYTES, PAGE_BYTES, Files
 from kvnode.log.record import (
     FORMAT_VERSION,
     BadRecord,
@@ -99,8 +99,8 @@ class Segment:
 
 
 def read_header(files: Files, fd: int) -> tuple[SegmentHeader, int]:
-    """The header of an open segment file, and where it ends. Raises BadRecord."""
-    return decode_header(files.pread(fd, min(files.size(fd), HEADER_BYTES_MAX), 0))
+    """The header of an open segment file, and where it ends. Raises BadRecord; OSError where it can not be read."""
+    return decode_header(_read_to_error(files, fd, min(files.size(fd), HEADER_BYTES_MAX), 0)[0])
 
 
 def why_header_is_wrong(header: SegmentHeader, cluster_id: str, node_id: str, first_seq: int) -> str | None:
@@ -154,10 +154,31 @@ def read_records(
 
 
 def _read(files: Files, fd: int, count: int, offset: int) -> bytes:
+    """All of it, or what stands before the first page that the disk does not give."""
     try:
-        piece = files.pread(fd, count, offset)
+        piece, is_whole = _read_to_error(files, fd, count, offset)
     except OSError as error:
         raise BadRecord(f"the disk reports a read error ({error.strerror})", offset, may_be_torn=False) from error
-    if len(piece) < count:
+    if is_whole and len(piece) < count:
         raise BadRecord("the file became shorter while it was read", offset + len(piece), may_be_torn=False)
     return piece
+
+
+def _read_to_error(files: Files, fd: int, count: int, offset: int) -> tuple[bytes, bool]:
+    """(bytes, whether no read failed). One bad sector must not hide the good records of a whole chunk: these tell what
+    is damaged. Raises OSError where the first page can not be read."""
+    try:
+        return files.pread(fd, count, offset), True
+    except OSError:
+        end = offset + count
+        pieces: list[bytes] = []
+        while offset < end:
+            size = min(PAGE_BYTES - offset % PAGE_BYTES, end - offset)
+            try:
+                pieces.append(files.pread(fd, size, offset))
+            except OSError:
+                if pieces:
+                    break
+                raise
+            offset += size
+        return b"".join(pieces), False

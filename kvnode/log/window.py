@@ -208,7 +208,7 @@ def read_past_errors(files: Files, fd: int, count: int, offset: int) -> list[tup
     try:
         return [(offset, files.pread(fd, count, offset), None)]
     except OSError as error:
-        if count <= PAGE_BYTES:
+        if offset // PAGE_BYTES == (offset + count - 1) // PAGE_BYTES:
             return [(offset, bytes(count), error.strerror or str(error))]
     pieces: list[tuple[int, bytes, str | None]] = []
     at = offset

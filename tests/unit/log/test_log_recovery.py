@@ -479,7 +479,7 @@ def test_a_read_error_that_does_not_come_back_is_no_damage() -> None:
     """Whatever the disk gave the second time, the first reading can not be taken back."""
 
     class Moody(MemoryDisk):
-        errors = 1
+        errors = 2  # the second time it is read page by page
 
         def pread(self, fd: int, count: int, offset: int) -> bytes:
             if self._open[fd][0] == segment_paths(self)[1] and self.errors:
