@@ -12,7 +12,6 @@ from kvnode.log.errors import DiskError
 from kvnode.node.set_aside import SetAside
 from kvnode.runtime.connections import ClientConnection
 from kvnode.runtime.loop import Runtime
-from tests.unit.node.test_node_comparing import agree, cluster_of, forge, was_set_aside
 from tests.unit.node.test_node_scrubbing import PAUSE_MS, events, fill, rot, scrubbed
 
 
@@ -35,30 +34,6 @@ def test_a_log_that_can_not_be_opened_for_a_moment_does_not_end_the_node(monkeyp
     cluster.run(3 * PAUSE_MS)
     assert cluster["B"].scrubbing.healed == 1
     assert cluster["B"].scrubbing.passes >= 1
-
-
-def test_a_difference_that_moved_while_it_was_looked_at_is_found_anew() -> None:
-    """The log of the member is another one, from an earlier place on, than the one whose place was found: it refuses
-    the order, and has to hear another one."""
-    cluster = cluster_of(40)
-    forge(cluster, "B", 30)
-    cluster.start("A", "C")
-    cluster.run(3000)
-    leader = cluster[cluster.leaders[0]]
-    cluster.start("B")
-    for _ in range(400):
-        difference = leader.comparing._differences.get("B")
-        if difference is not None and difference.equal_seq >= 20:
-            break
-        cluster.run(1)
-    else:
-        pytest.fail("never looked for")
-    cluster.crash("B")
-    forge(cluster, "B", 10, "forged again")
-    cluster.start("B")
-    cluster.run(10_000)
-    assert was_set_aside(cluster, "B")
-    assert agree(cluster, *"ABC")
 
 
 serve = importlib.import_module("kvnode.runtime.serve")
