@@ -14,7 +14,9 @@ from kvnode.log.record import encode
 from tests.unit.cli.small_logs import FIRST, SHOWN, append, inspect, make, make_long, open_or_make
 from tests.unit.cli.terminal import Terminal
 
-COMMAND = [sys.executable, "-m", "kvnode", "inspect-log", "--follow"]
+# A test run that was started in the background ignores SIGINT, and so would what it starts.
+PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from kvnode.cli import main; main()"
+COMMAND = [sys.executable, "-c", PROGRAM, "inspect-log", "--follow"]
 SECONDS_MAX = 20
 
 
