@@ -1,4 +1,4 @@
-"""Sectors of the last records that the disk does not give: the node starts without a vote, and is brought up to date."""
+"""Sectors of the last records that the disk does not give: the node starts without a vote, and rejoins by a leader."""
 
 from __future__ import annotations
 
