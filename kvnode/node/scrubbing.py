@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kvnode.log.record import BadRecord, split
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, BadRange, FetchRecords, HealRecords, ScrubRecords
-from kvnode.node.fetching import FETCH_BYTES_MAX, Fetching
+from kvnode.node.fetching import FETCH_BYTES_MAX, PAUSE_MS, Fetching
 from kvnode.node.links import Link
 from kvnode.node.wire import Fetch, Fetched, RecordsMessage
 
@@ -98,7 +98,7 @@ class Scrubbing:
             return
         if self._suspects:
             self._look(self._suspects.popleft())
-        elif not self._bad and self.now_ms >= self._due_ms:
+        elif self.now_ms >= self._due_ms:
             self._look(self._at_seq)
 
     def _look(self, after_seq: int) -> None:
@@ -235,6 +235,10 @@ class Scrubbing:
             told = ", ".join(f"{peer}: {why}" for peer, why in sorted(answers.items())) or "none"
             fields: dict[str, object] = {"from_seq": bad.after_seq + 1, "to_seq": bad.last_seq, "answers": told}
             self._note_repeatedly("damage in the log that no member can heal now", fields)
+            if len(self._bad) > 1:  # members may have what is missing elsewhere
+                self._start_over()
+                self._bad.rotate(-1)
+                self._heal_due_ms = self.now_ms + PAUSE_MS
 
     def _start_over(self) -> None:
         self.fetching.stop()

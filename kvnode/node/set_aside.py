@@ -23,6 +23,7 @@ says so and ends.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from random import Random
 
 from kvnode.config import Config
@@ -39,6 +40,7 @@ from kvnode.node.wire import CONTROL, DATA, RECORDS, Fetch, Fetched
 REFUSAL = "it is set aside: it heals its log"
 FIRST_ANSWERS_MS = 3000.0
 """Before that nobody is missed."""
+FULL_PAUSE_MS = 2000.0
 LOST_AFTER_ELECTION_TIMEOUTS = 10
 """So long all members must have answered that they do not have it: long enough for them to ask, and to stop, too."""
 
@@ -71,7 +73,8 @@ class SetAside:
         self.outputs = Outputs()
         self._holes = holes
         self._at = Mark()
-        self._is_writing = False
+        self._is_writing = self._is_full = False
+        self._begin_due_ms = inf
         self._peers = tuple(peer.id for peer in config.peers)
         self._serving: set[int] = set()  # links: one question of each at a time
         self._lost_since_ms: float | None = None
@@ -101,10 +104,13 @@ class SetAside:
             self._go_on()
         for handler, arguments in events:
             getattr(self, handler)(*arguments)
+        if now_ms >= self._begin_due_ms:
+            self._begin_due_ms = inf
+            self._begin_hole()
         self._fetching.tick()
         self._links.expire()
         outputs, self.outputs = self.outputs, Outputs()
-        outputs.deadline_ms = min(self._fetching.deadline_ms(), now_ms + 1000)
+        outputs.deadline_ms = min(self._fetching.deadline_ms(), self._begin_due_ms, now_ms + 1000)
         return outputs
 
     @property
@@ -220,6 +226,9 @@ class SetAside:
         self._is_writing = False
         self._holes = holes
         if is_closed:
+            if self._is_full:
+                self._is_full = False
+                self.note("info", "the disk has room again", {})
             self._go_on()
         else:
             self._ask()
@@ -229,17 +238,24 @@ class SetAside:
         self._is_writing = False
         is_same = bool(holes) and holes[0] == self._holes[0]
         self._holes = holes
-        self.note("info", "what was fetched does not fit: beginning again", {"reason": reason})
-        if is_same:
+        if not self._is_full:
+            self.note("info", "what was fetched does not fit: beginning again", {"reason": reason})
+        if is_same and self._is_full:
+            self._begin_due_ms = self.now_ms + FULL_PAUSE_MS
+        elif is_same:
             self._begin_hole()
         else:
             self._go_on()
 
     def on_disk_full(self, text: str) -> None:
-        self.note("error", "the disk is full: healing goes on when there is room", {"reason": text})
+        """The draft is gone. The next piece then does not fit, which is no proof of room: said once until a hole is
+        closed, and the hole is fetched anew at a slow pace."""
+        if not self._is_full:
+            self._is_full = True
+            self.note("error", "the disk is full: healing goes on when there is room", {"reason": text})
 
     def on_disk_room(self) -> None:
-        self.note("info", "the disk has room again", {})
+        """What waited is done: a piece was written, or did not fit."""
 
     def on_given_up(self, cut: str) -> None:
         self.note("warning", "records cut, kept in discarded/", {"what": cut})

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import pytest
 
+from kvnode.config import Config, Member
+from kvnode.log.damage import Hole
 from kvnode.log.errors import DiskError
+from kvnode.log.mark import Mark
 from kvnode.node.set_aside import SetAside
 from kvnode.runtime.connections import ClientConnection
 from kvnode.runtime.loop import Runtime
-from tests.unit.node.test_node_scrubbing import PAUSE_MS, events, fill, rot, scrubbed
+from tests.unit.node.test_node_scrubbing import PAUSE_MS, events, fill, forget, rot, scrubbed
 
 
 def test_a_log_that_can_not_be_opened_for_a_moment_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,3 +118,52 @@ def test_a_member_that_is_set_aside_knows_all_that_can_be_told_to_it() -> None:
     """What is posted to whatever machine runs: links, and the writer's word on room."""
     for handler in ("on_dialed", "on_accepted", "on_link_bytes", "on_link_closed", "on_disk_full", "on_disk_room"):
         assert callable(getattr(SetAside, handler))
+
+
+def test_damage_that_nobody_can_heal_now_does_not_hold_up_what_can_be_healed_or_found() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    cluster.run(100)
+    cluster.crash("C")
+    rot(cluster, "A", 5)
+    rot(cluster, "B", 5)
+    rot(cluster, "B", 9)
+    forget(cluster, "A")
+    forget(cluster, "B")
+    cluster.run(6 * PAUSE_MS)
+    log = cluster.hosts["B"].log
+    assert [record.last_seq in log.rotten for record in log.records if record.last_seq in (5, 9)] == [True, False]
+    later = rot(cluster, "B", 20)
+    cluster.run(6 * PAUSE_MS)
+    assert later.last_seq not in log.rotten
+    cluster.start("C")
+    cluster.run(6 * PAUSE_MS)
+    assert not log.rotten
+    assert not cluster.hosts["A"].log.rotten
+
+
+def test_a_full_disk_is_told_of_once_while_a_hole_is_fetched_again_and_again() -> None:
+    """A draft that found no room is gone: its next piece does not fit, and looks like room."""
+    hole = Hole(Mark(), 40, 4711, 1, Path("00000000000000000001.log"), 100, "the checksum does not match")
+    config = Config("A", Path("data"), tuple(Member(id, "host", 3000, "host", 13000) for id in "ABC"))
+    aside = SetAside(config, "cluster", (hole,), random=Random(1), now_ms=0.0)
+    notes: list[str] = []
+    begun = 0
+    ask = aside._fetching.ask
+
+    def count(*arguments: Any, **more: Any) -> None:
+        nonlocal begun
+        begun += 1
+        ask(*arguments, **more)
+
+    aside._fetching.ask = count  # type: ignore[method-assign]
+    now_ms = 0.0
+    for _ in range(100):
+        now_ms += 100
+        full = ("on_disk_full", ("There is no room.",))
+        events: list[Any] = [full, ("on_does_not_fit", ("seq 20 should follow", (hole,))), ("on_disk_room", ())]
+        notes += [event for _, event, _ in aside.turn(now_ms, 0.0, events if now_ms % 2500 == 100 else []).notes]
+    assert [event for event in notes if "disk" in event] == ["the disk is full: healing goes on when there is room"]
+    assert 1 < begun <= 6
+    notes += [event for _, event, _ in aside.turn(now_ms, 0.0, [("on_hole_healed", (True, ()))]).notes]
+    assert notes[-2:] == ["the disk has room again", "healed: the log is whole again"]
