@@ -167,3 +167,30 @@ def test_a_full_disk_is_told_of_once_while_a_hole_is_fetched_again_and_again() -
     assert 1 < begun <= 6
     notes += [event for _, event, _ in aside.turn(now_ms, 0.0, [("on_hole_healed", (True, ()))]).notes]
     assert notes[-2:] == ["the disk has room again", "healed: the log is whole again"]
+
+
+def test_damage_in_records_that_are_cut_is_forgotten() -> None:
+    """**S** What stands there now is another record: it must not be made anew from what was, nor looked for."""
+    cluster = scrubbed()
+    fill(cluster)
+    cluster.run(100)
+    cluster.cut_off("A")
+    client = cluster.client("A")
+    for number in range(3):
+        client.send(f"SET lost{number} {number}")
+        cluster.run(5)
+    log = cluster.hosts["A"].log
+    lost = log.records[-1]
+    before = lost.first_seq - 1
+    log.rotten.add(lost.last_seq)
+    forget(cluster, "A")
+    cluster.run(4 * PAUSE_MS)
+    scrubbing = cluster["A"].scrubbing
+    assert [(bad.after_seq, bad.last_seq) for bad in scrubbing._bad] == [(before, lost.last_seq)]
+    log.rotten.clear()
+    cluster.heal()
+    cluster.run(4 * PAUSE_MS)
+    assert lost.checksum not in {record.checksum for record in log.records}, "it was cut"
+    assert scrubbing.damaged_entries == 0
+    assert scrubbing.healed == 0
+    assert "damage in the log that can not be healed now" not in events(cluster, "A")
