@@ -50,7 +50,7 @@ class Window:
         self._files = files
         self._fd = fd
         self._progress = progress
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes = max(chunk_bytes, 4 * _BEGINNING_BYTES_MAX)
         self._data = b""
         self._at = 0
         self._read_to = 0

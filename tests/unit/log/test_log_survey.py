@@ -84,7 +84,7 @@ def test_records_in_wrong_places(parts: list[bytes | Record], found: list[int], 
 
 def test_a_record_inside_of_a_value_is_not_taken_for_one() -> None:
     """A stored value may be a piece of a log, even of this one."""
-    inner = b"".join(raws(chain(2, after=R[3], value=b"inner")))
+    inner = b"".join(raws(chain(6, after=R[3], value=b"inner")))
     outer = chain(1, after=R[3], value=inner)
     records = [*R[:4], *outer, *chain(3, after=outer[0])]
     data = bytearray(b"".join(raws(records)))
@@ -310,11 +310,11 @@ SIZE = 8 * 1024 * 1024
 
 
 def lying(random_bytes: random.Random, size: int) -> bytes:
-    """Beginnings of records that announce as much as there is, and are none."""
+    """Beginnings of records that could stand there and announce as much as there is, and are none."""
     parts = []
     left = size
     while left > 0:
-        part = bytearray(encode(1, 2, 3, 4, 1, [["NOOP"]]).raw)
+        part = bytearray(encode(1, 20, 3, 4, 1, [["NOOP"]]).raw)
         part[2:6] = random_bytes.randbytes(4)
         part[7:11] = max(left - 11, 1).to_bytes(4)
         parts.append(bytes(part))
