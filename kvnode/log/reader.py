@@ -187,8 +187,6 @@ class Reader:
             yield self._go_back_to_what_stands()
         elif self._passed is not None and path in fresh:
             self._position = fresh.index(path)
-            if path != self._passed:
-                self._offset = None  # of this segment only the header was read
         elif last is not None:
             self._go_to(last)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,7 +16,7 @@ from kvnode.log.files import RealFiles
 from kvnode.log.listing import SegmentFile, look_at, read_mark
 from kvnode.log.mark import Mark, encode_mark
 from kvnode.log.reader import Fault, Found, Item, Reader, Replaced, find_last_seq
-from kvnode.log.record import SegmentHeader, encode_header
+from kvnode.log.record import SegmentHeader, decode_header, encode_header, frame
 from kvnode.log.survey import survey
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, make_log, raws, segment_paths
 from tests.crash.memory_disk import MemoryDisk
@@ -260,6 +261,57 @@ def test_a_segment_of_another_node_and_one_under_a_wrong_name(directory: Path, t
     assert faults(items(directory))[0].reason == (
         f"the header says that the segment begins at seq {third.first_seq}, its name says {second.first_seq}"
     )
+
+
+def test_a_header_that_continues_another_history(directory: Path) -> None:
+    _, second, *_ = segments(directory)
+    data = second.path.read_bytes()
+    old, size = decode_header(data)
+    header = encode_header(replace(old, prev_checksum=old.prev_checksum ^ 1))
+    second.path.write_bytes(header + data[size:])
+    reasons = [fault.reason for fault in faults(items(directory))]
+    assert reasons[0] == "the segment does not continue the one before it"
+    assert "continues a record with checksum" in reasons[1]
+    assert found(items(directory)) == raws(RECORDS)
+
+
+def test_a_segment_that_can_not_be_opened(directory: Path) -> None:
+    _, second, third, *_ = segments(directory)
+
+    class BadDisk(RealFiles):
+        looks = 0
+
+        def open_read(self, path: Path) -> int:
+            self.looks += path == second.path
+            if path == second.path and self.looks % 2:  # every other time it is asked for its size
+                raise OSError(5, "Input/output error")
+            return super().open_read(path)
+
+    listing = look_at(directory)
+    given = list(Reader(listing, files=BadDisk()))
+    assert [fault.reason for fault in faults(given)] == [
+        "the file can not be opened (Input/output error)",
+        "the records before this segment are gone",
+    ]
+    assert (faults(given)[1].first_seq, faults(given)[1].last_seq) == (second.first_seq, third.first_seq - 1)
+
+
+def test_a_later_record_in_an_earlier_segment_costs_nothing(directory: Path) -> None:
+    first, *_ = segments(directory)
+    first.path.write_bytes(first.path.read_bytes() + RECORDS[9].raw)
+    given = items(directory)
+    assert found(given) == raws(RECORDS)
+    assert [(fault.offset, fault.size) for fault in faults(given)] == [(first.size, RECORDS[9].size)]
+
+
+def test_where_it_is_not_known_how_much_is_missing_it_concerns_every_entry_after_it(directory: Path) -> None:
+    (directory / "mark").unlink()
+    path = segments(directory)[-1].path
+    path.write_bytes(path.read_bytes() + frame(b"\x90")[0])
+    for from_seq in (None, 99):
+        (fault,) = faults(items(directory, from_seq))
+        assert (fault.first_seq, fault.last_seq, fault.is_torn) == (25, None, False)
+    assert faults(items(directory, to_seq=24)) == []
 
 
 def test_a_good_record_in_the_wrong_place(directory: Path) -> None:
@@ -510,6 +562,26 @@ def test_reading_on_notices_a_cut_before_and_after_it_was_written_over(tmp_path:
     assert found(given) == raws(again)
     log.cut(0)
     assert list(reader.read_on(Mark())) == [Replaced(0)]
+    assert list(reader.read_on(Mark())) == []
+    new = chain(3, term=2, value=b"new")
+    log.append(new)
+    assert found(list(reader.read_on(Mark(6, 2, new[-1].checksum)))) == raws(new)
+    log.close()
+
+
+def test_a_cut_further_back_than_the_reader_remembers_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvnode.log.places.PLACES_MAX", 4)
+    log = fill(tmp_path / "A", RECORDS)
+    reader = Reader(look_at(tmp_path / "A"))
+    list(reader)
+    log.cut(6)
+    instead = chain(10, term=2, after=RECORDS[2])
+    log.append(instead)
+    given = list(reader.read_on(Mark(26, 2, instead[-1].checksum)))
+    assert given[0] == Replaced(16, is_all=False)
+    assert found(given) == raws([record for record in instead if record.first_seq > 16])
     log.close()
 
 
