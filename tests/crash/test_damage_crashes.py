@@ -249,6 +249,35 @@ def test_the_right_to_vote_goes_before_anything_is_mended(name: str) -> None:
     assert after == ("fsync_dir", DIRECTORY.name)
 
 
+def removals(disk: MemoryDisk) -> list[int]:
+    """The calls that take something of the log away: segments moved, or cut."""
+    return [
+        number
+        for number, (call, what) in enumerate(disk.calls)
+        if call == "truncate" or (call == "rename" and ".tmp" not in what)
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in NEEDS_A_LEADER if "mark" not in name])
+def test_the_mark_is_lowered_durably_before_anything_is_cut(name: str) -> None:
+    """**S** What it says to be durable is there, at any moment."""
+    disk = voting_log(*NEEDS_A_LEADER[name][0])
+    open_memory(disk)
+    if removals(disk) and name != "a torn tail and no ballot":
+        lowered = disk.calls.index(("rename", "mark.tmp mark"))
+        assert disk.calls[lowered + 1] == ("fsync_dir", DIRECTORY.name)
+        assert lowered + 1 < removals(disk)[0]
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_the_mark_is_lowered_durably_before_anything_is_given_up(name: str) -> None:
+    disk = voting_log(*HOLES[name])
+    log = open_damaged(disk)
+    log.give_up(GIVEN_UP)
+    kept, lowered = (disk.calls.index(("rename", f"{note}.tmp {note}")) for note in ("identity", "mark"))
+    assert kept < lowered < removals(disk)[0]
+
+
 @pytest.mark.parametrize("name", HOLES)
 def test_giving_up_is_interrupted(name: str) -> None:
     """Whatever happens in between, the node ends with what is before the hole, and without the right to vote."""
