@@ -17,7 +17,8 @@ from kvnode.log.mark import Mark
 from kvnode.node.set_aside import SetAside
 from kvnode.runtime.connections import ClientConnection
 from kvnode.runtime.loop import Runtime
-from tests.unit.node.test_node_scrubbing import PAUSE_MS, events, fill, forget, rot, scrubbed
+from tests.unit.node.test_node_comparing import forged
+from tests.unit.node.test_node_scrubbing import PAUSE_MS, VALUE, events, fill, forget, rot, scrubbed
 
 
 def test_a_log_that_can_not_be_opened_for_a_moment_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,3 +195,44 @@ def test_damage_in_records_that_are_cut_is_forgotten() -> None:
     assert scrubbing.damaged_entries == 0
     assert scrubbing.healed == 0
     assert "damage in the log that can not be healed now" not in events(cluster, "A")
+
+
+def test_a_member_with_another_history_that_verifies_does_not_heal() -> None:
+    """**S** It chains in itself from there on, so only what this node remembers tells that it is another one."""
+    cluster = scrubbed()
+    fill(cluster)
+    cluster.run(100)
+    damaged = rot(cluster, "B", 9)
+    forget(cluster, "B")
+    cluster.cut_off("B-C")
+    log = cluster.hosts["A"].log
+    log.records = forged(log.records, damaged.last_seq, VALUE)
+    cluster.run(3 * PAUSE_MS)
+    assert cluster.hosts["B"].log.rotten == {damaged.last_seq}
+    assert cluster["B"].scrubbing.found == 1
+    assert cluster["B"].scrubbing.healed == 0
+
+
+def test_what_was_read_of_a_log_that_is_another_one_by_now_says_nothing() -> None:
+    cluster = scrubbed()
+    fill(cluster)
+    cluster.run(100)
+    scrubbing = cluster["B"].scrubbing
+    bad = [(8, 9, "another record is in its place")]
+    scrubbing.on_scrubbed(8, [(9, cluster["B"].raft.index.checksum_at(9) ^ 1)], bad, 0)
+    assert scrubbing.found == 0
+    scrubbing.on_scrubbed(8, [(9, cluster["B"].raft.index.checksum_at(9))], bad, 0)
+    assert scrubbing.found == 1
+
+
+def test_who_leads_tells_so_only_when_it_has_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before that it may lack what is committed."""
+    cluster = scrubbed()
+    fill(cluster, 3)
+    node = cluster["A"]
+    told: list[bool] = []
+    monkeypatch.setattr(node.peers.links, "send", lambda _, message: told.append(message.leads))
+    node.scrubbing._answer(cast(Any, None), 1, b"", "ends")
+    monkeypatch.setattr(type(node.raft.leading), "has_committed", False)
+    node.scrubbing._answer(cast(Any, None), 1, b"", "ends")
+    assert told == [True, False]
