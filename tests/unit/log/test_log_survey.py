@@ -209,10 +209,11 @@ def test_a_record_of_another_segment_is_in_the_wrong_place() -> None:
     assert segments_of(disk) == segments_of(LOG)
 
 
-def test_a_header_that_says_the_wrong_term_of_the_record_before_it() -> None:
+@pytest.mark.parametrize(("checksum", "term"), [(R[5].checksum, 0), (R[5].checksum, 2), (77, 1)])
+def test_a_header_that_says_something_wrong_of_the_record_before_it(checksum: int, term: int) -> None:
     disk = damaged_log()
     second = bytes(disk.file(SECOND).data)
-    wrong = SegmentHeader(cluster_id(MEMBERS), "A", 13, R[5].checksum, 0)
+    wrong = SegmentHeader(cluster_id(MEMBERS), "A", 13, checksum, term)
     disk.put(SECOND, encode_header(wrong) + second[second.index(R[6].raw) :])
     (hole,) = look(disk).holes
     assert (hole.first_seq, hole.last_seq, hole.path, hole.offset) == (13, 12, SECOND, 0)
