@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -12,7 +13,7 @@ from kvnode.log.compare import Comparison, Unreadable, compare
 from kvnode.log.files import RealFiles
 from kvnode.log.listing import look_at
 from kvnode.log.mark import Mark, encode_mark
-from kvnode.log.reader import Found, Reader
+from kvnode.log.reader import Found, Item, Reader, Replaced
 from tests.crash.log_maker import MEMBERS, chain
 
 RECORDS = chain(40)
@@ -155,6 +156,11 @@ def test_an_unfinished_end_is_the_end(tmp_path: Path) -> None:
     last = look_at(tmp_path / "B").segments[-1].path
     last.write_bytes(last.read_bytes()[:-1])
     assert parted_at(compare(tmp_path / "A", tmp_path / "B")) == [79, None]
+    torn = [item for item in Reader(look_at(tmp_path / "B")) if isinstance(item, Found)][35]
+    data = bytearray(torn.path.read_bytes())
+    data[torn.offset + 20] ^= 1
+    torn.path.write_bytes(data)
+    assert parted_at(compare(tmp_path / "A", tmp_path / "B")) == [71, None], "a start would cut there"
 
 
 def test_a_log_that_is_cut_while_it_is_compared_is_looked_at_again(
@@ -183,6 +189,27 @@ def test_a_log_that_is_cut_while_it_is_compared_is_looked_at_again(
         log.cut(RECORDS[9].last_seq)
         log.append(RECORDS[10:])
     log.close()
+
+
+def test_a_log_that_is_cut_below_what_was_compared_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(Reader):
+        reads = 0
+
+        def read(self, progress: Callable[[int], None] | None = None) -> Iterator[Item]:
+            Cut.reads += 1
+            if Cut.reads == 1:
+                yield from list(super().read())[:1]
+                yield Replaced(0)
+            else:
+                yield from super().read(progress)
+
+    monkeypatch.setattr("kvnode.log.compare.Reader", Cut)
+    fill(tmp_path / "A", RECORDS, 100_000)
+    fill(tmp_path / "B", RECORDS, 100_000)
+    comparison = compare(tmp_path / "A", tmp_path / "B")
+    assert (comparison.equal_seq, parted_at(comparison), Cut.reads) == (80, [None, None], 4)
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
