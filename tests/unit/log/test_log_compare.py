@@ -156,6 +156,12 @@ def test_an_unfinished_end_is_the_end(tmp_path: Path) -> None:
     last = look_at(tmp_path / "B").segments[-1].path
     last.write_bytes(last.read_bytes()[:-1])
     assert parted_at(compare(tmp_path / "A", tmp_path / "B")) == [79, None]
+
+
+def test_a_torn_record_is_the_end_though_others_follow_it(tmp_path: Path) -> None:
+    fill(tmp_path / "A", RECORDS, 100_000)
+    fill(tmp_path / "B", RECORDS, 100_000)
+    (tmp_path / "B" / "mark").write_bytes(encode_mark(Mark(70, 1, 0)))
     torn = [item for item in Reader(look_at(tmp_path / "B")) if isinstance(item, Found)][35]
     data = bytearray(torn.path.read_bytes())
     data[torn.offset + 20] ^= 1
