@@ -197,13 +197,19 @@ def _walk(
         if equal_seq is None and not _part_before(pair):
             equal_seq, equal_checksum = _common_end(pair, readers)
         if any(
-            found is None and (reader.end.seq, reader.end.checksum) != (equal_seq, equal_checksum)
+            found is None and _ends_before(reader, equal_seq, equal_checksum)
             for found, reader in zip(pair, readers, strict=True)
         ):
-            raise _Moved  # it ends before that: it was cut after the search for the boundary
+            raise _Moved
         if pair[0] is None or pair[1] is None or pair[0].record.raw != pair[1].record.raw:
             return Comparison((one, other), equal_seq, equal_checksum, pair, files.bytes_read)
         equal_seq, equal_checksum = pair[0].record.last_seq, pair[0].record.checksum
+
+
+def _ends_before(reader: Reader, equal_seq: int | None, equal_checksum: int | None) -> bool:
+    """Whether a log no longer has what the search for the boundary, or the other log, says that it has."""
+    end = reader.end
+    return end.seq < (equal_seq or 0) or (end.seq == equal_seq and end.checksum != equal_checksum)
 
 
 def _records(items: Iterator[Item]) -> Iterator[Found | Fault]:
