@@ -126,12 +126,14 @@ class DamagedLog:
 
     def heal(self, data: bytes) -> bool:
         """Take the next whole records of the first hole, in order, over any number of calls. True: it is closed,
-        durably. One that misses no entry is closed by b"".
+        durably. One that misses no entry is closed by b""; the first record once more begins it again.
 
         Raises DoesNotFit or NoSpaceError: then the hole is as it was, and can be begun again with its first record;
         DiskError: then this log is of no more use.
         """
         with self._deed("heal the log"):
+            if self._filler is not None and self._filler.is_begun_again(data):
+                self._drop_filler()
             if self._filler is None:
                 gap = self._picture.breaks[0]
                 self._filler = Filler(self._files, self.identity, self._segments, gap, self._segment_bytes)

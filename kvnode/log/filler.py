@@ -25,7 +25,7 @@ from kvnode.log.files import Files
 from kvnode.log.identity import Identity
 from kvnode.log.mark import Mark
 from kvnode.log.picture import Break
-from kvnode.log.record import BadRecord, Record, SegmentHeader, encode_header, split, why_not_next
+from kvnode.log.record import BadRecord, Record, SegmentHeader, decode_at, encode_header, split, why_not_next
 from kvnode.log.runs import SegmentRuns
 from kvnode.log.segment import segment_name
 
@@ -70,6 +70,15 @@ class Filler:
         left = self._left
         if left is not None and self._rewrites_left:
             self._begin(left.path.name).copy(left.path, 0, left.end)
+
+    def is_begun_again(self, data: bytes) -> bool:
+        """Whether records were taken, and these are the first ones of the hole."""
+        if self.end == self.hole.before:
+            return False
+        try:
+            return decode_at(data, 0).first_seq == self.hole.first_seq
+        except BadRecord:
+            return False
 
     def take(self, data: bytes) -> None:
         """The next whole records. What comes after the hole is not looked at. Raises DoesNotFit."""

@@ -7,6 +7,7 @@ import random
 import threading
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ from tests.crash.damage_maker import (
     segments_of,
 )
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, make_log, open_memory, raws
-from tests.crash.memory_disk import MemoryDisk
+from tests.crash.memory_disk import MODELS, MemoryDisk
 
 FIRST, SECOND, LAST = SEGMENTS
 
@@ -149,7 +150,7 @@ def offers() -> dict[str, tuple[list[bytes], str]]:
         "not the next one": ([wanted[1].raw], "before"),
         "one from before": ([RECORDS[1].raw], "before"),
         "that does not chain": ([chain(1, after=RECORDS[5])[0].raw], "before"),
-        "that does not chain to the first": ([wanted[0].raw, wanted[0].raw], "within"),
+        "that does not chain to the first": ([wanted[0].raw, RECORDS[5].raw], "within"),
         "that do not chain in one piece": ([wanted[0].raw + RECORDS[5].raw], "within"),
         "that is longer than the hole": ([long[0].raw], "after"),
         "of a later term than what follows": (raws(two_terms), "after"),
@@ -230,6 +231,19 @@ def test_records_come_in_pieces_of_any_size() -> None:
         assert not log.holes
 
 
+def test_a_hole_is_begun_again_by_its_first_record() -> None:
+    """What another member gave before led astray, though it fitted."""
+    disk = damaged_log()
+    disk.remove(FIRST)
+    log = open_damaged(disk)
+    astray = chain(3, value=b"another history")
+    for records in (RECORDS[:3], astray[:2], astray, RECORDS[:1], RECORDS[:5]):
+        for record in records:
+            assert not log.heal(record.raw)
+    assert log.heal(RECORDS[5].raw)
+    assert segments_of(disk) == segments_of(LOG)
+
+
 def test_a_hole_is_begun_again_after_a_new_start() -> None:
     disk = damaged_log()
     disk.remove(FIRST)
@@ -270,6 +284,39 @@ def test_two_nodes_with_damage_in_different_places_heal_from_each_other() -> Non
             if not data:
                 break
     assert (a.holes, b.holes) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["a record", "two segments"])
+@pytest.mark.parametrize("model", MODELS)
+def test_what_was_closed_is_durable(name: str, model: str) -> None:
+    """**S** The vote comes back with it."""
+    disk = holed(2)
+    if name == "two segments":
+        disk.put(FIRST, b"garbage")
+        disk.remove(SECOND)
+    log = open_damaged(disk)
+    fill(log)
+    after = disk.after_crash(model)
+    assert segments_of(after) == segments_of(LOG)
+    seen: list[Record] = []
+    assert open_memory(after, seen=seen).findings == []
+    assert raws(seen) == raws(RECORDS)
+
+
+def test_what_was_written_is_read_back_from_the_disk_before_it_takes_the_name() -> None:
+    disk = holed(2)
+    log = open_damaged(disk)
+    begun = len(disk.calls)
+    fill(log)
+    temporary = FIRST.name + ".tmp"
+    steps = [call for call in disk.calls[begun:] if call[0] != "pwrite"]
+    assert steps == [
+        ("create", temporary),
+        ("fsync", temporary),
+        ("drop_cache", temporary),
+        ("rename", f"{temporary} {FIRST.name}"),
+        ("fsync_dir", DIRECTORY.name),
+    ]
 
 
 # What it gives to others
@@ -320,6 +367,24 @@ def test_what_went_bad_meanwhile_is_not_given() -> None:
     assert log.read(0, 0, 1) == (b"", 0)
     disk.remove(SECOND)
     assert log.read(RECORDS[7].last_seq, RECORDS[7].checksum, 1) == (b"", RECORDS[7].last_seq)
+
+
+def test_what_is_read_while_a_file_is_swapped_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The offsets that were looked up are those of the old file."""
+    disk = damaged_log()
+    data = bytes(disk.file(FIRST).data)
+    at = data.index(RECORDS[1].raw)
+    disk.put(FIRST, data[:at] + b"junk" + data[at + RECORDS[1].size :])
+    log = open_damaged(disk)
+    read_piece = log._read_piece
+
+    def swap_first(*place: Any) -> bytes:
+        if log.holes:
+            fill(log)
+        return read_piece(*place)
+
+    monkeypatch.setattr(log, "_read_piece", swap_first)
+    assert log.read(RECORDS[2].last_seq, RECORDS[2].checksum, 1)[0] == RECORDS[3].raw
 
 
 def test_reading_while_it_is_healed(tmp_path: Path) -> None:
