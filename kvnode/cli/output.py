@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -77,8 +76,6 @@ def output(before_write: Callable[[], None]) -> Iterator[Output]:
         finally:
             out.flush()
     except CannotWrite as error:
-        # What is left in the buffer of the file would be written, and fail, once more when the program ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.is_pipe:
             sys.exit(0)
         raise Failure(f"can not write to standard output: {error}") from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from kvnode.log.listing import look_at
-from kvnode.log.reader import Fault, Found, Reader
+from kvnode.log.reader import Fault, Found, Item, Reader, Replaced
 from kvnode.log.record import encode
 from tests.unit.cli.small_logs import (
     CLUSTER,
@@ -239,6 +240,23 @@ def test_all_views_agree_with_the_reader(tmp_path: Path, seed: int) -> None:
     seqs = [json.loads(line)["seq"] for line in inspect(tmp_path / "A", "--json").stdout.splitlines()]
     assert seqs == [item.record.first_seq for item in good]
     assert [result.exit_code for result in (records, segments, inspect(tmp_path / "A"))] == [code, code, code]
+
+
+def test_segments_that_change_while_they_are_read_are_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut(Reader):
+        reads = 0
+
+        def read(self, progress: Callable[[int], None] | None = None) -> Iterator[Item]:
+            Cut.reads += 1
+            given = list(super().read(progress))
+            yield from [*given, Replaced(1)] if Cut.reads == 1 else given
+
+    monkeypatch.setattr("kvnode.log.reader.Reader", Cut)
+    result = inspect(make(tmp_path / "A"), "--segments")
+    assert (result.exit_code, rows(result.stdout)[0][2:4], Cut.reads) == (0, ["3", "5"], 2)
+    assert result.stdout.count(FIRST) == 1
 
 
 def test_a_discarded_file_is_neither_sealed_nor_open(tmp_path: Path) -> None:

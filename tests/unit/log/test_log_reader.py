@@ -275,6 +275,33 @@ def test_a_header_that_continues_another_history(directory: Path) -> None:
     assert found(items(directory)) == raws(RECORDS)
 
 
+def test_a_single_file_with_a_bad_header_shows_its_records(directory: Path) -> None:
+    _, second, third, *_ = segments(directory)
+    flip(second.path, 20)
+    given = items(second.path)
+    assert found(given) == raws(RECORDS[second.first_seq // 2 : third.first_seq // 2])
+    assert [(fault.offset, fault.first_seq) for fault in faults(given)] == [(0, None)]
+
+
+def test_files_that_go_away_while_their_sizes_are_looked_up_are_no_error(tmp_path: Path) -> None:
+    log = fill(tmp_path / "A", RECORDS)
+
+    class Meddler(RealFiles):
+        looks = 0
+
+        def listdir(self, path: Path) -> list[str]:
+            names = super().listdir(path)
+            self.looks += 1
+            if self.looks == 1:
+                log.cut(4)
+            return names
+
+    listing = look_at(tmp_path / "A", Meddler())
+    assert [segment.path for segment in listing.segments] == [segment.path for segment in segments(tmp_path / "A")]
+    assert len(listing.segments) == 1
+    log.close()
+
+
 def test_a_segment_that_can_not_be_opened(directory: Path) -> None:
     _, second, third, *_ = segments(directory)
 
