@@ -202,9 +202,10 @@ def test_the_header_of_a_segment_without_good_records_does_not_split_a_hole() ->
 def test_a_record_of_another_segment_is_in_the_wrong_place() -> None:
     """Also where it stands right behind a good one, and has later seqs."""
     disk = damaged_log()
-    first = bytes(disk.file(FIRST).data)
+    first, second = bytes(disk.file(FIRST).data), bytes(disk.file(SECOND).data)
     disk.put(FIRST, first.replace(R[4].raw, R[8].raw))
-    assert spans(look(disk)) == [(9, 10)]
+    disk.put(SECOND, second[:20] + b"?" + second[21:])
+    assert spans(look(disk)) == [(9, 10), (13, 12)]
     check_heals(disk)
     assert segments_of(disk) == segments_of(LOG)
 
