@@ -571,6 +571,25 @@ def test_reading_on_gives_what_came_up_to_the_mark(tmp_path: Path) -> None:
     log.close()
 
 
+def test_reading_on_looks_at_no_earlier_segment(tmp_path: Path) -> None:
+    log = fill(tmp_path / "A", RECORDS[:9])
+    opened: list[Path] = []
+
+    class Watched(RealFiles):
+        def open_read(self, path: Path) -> int:
+            opened.append(path)
+            return super().open_read(path)
+
+    reader = Reader(look_at(tmp_path / "A"), files=Watched())
+    list(reader)
+    last = segments(tmp_path / "A")[-1].path
+    opened.clear()
+    log.append([RECORDS[9]])
+    assert len(list(reader.read_on(Mark(20, 1, RECORDS[9].checksum)))) == 1
+    assert {path for path in opened if path.suffix == ".log"} == {last}
+    log.close()
+
+
 def test_reading_on_notices_a_cut_before_and_after_it_was_written_over(tmp_path: Path) -> None:
     log = fill(tmp_path / "A", RECORDS)
     reader = Reader(look_at(tmp_path / "A"))
