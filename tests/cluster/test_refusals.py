@@ -178,34 +178,3 @@ def test_an_unreadable_directory(stopped: Cluster) -> None:
     finally:
         stopped.data("A").chmod(0o700)
     assert (code, len(text.splitlines())) == (2, 1), text
-
-
-@pytest.mark.parametrize("name", ["identity", "ballot", "segment"])
-def test_a_missing_file(stopped: Cluster, name: str) -> None:
-    """An identity without log, a log without ballot or identity: damage, not a fresh start."""
-    data = stopped.data("A")
-    path = next(data.rglob("*.log")) if name == "segment" else data / name
-    assert path.exists(), sorted(data.rglob("*"))
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-    for copy in data.glob(f"{name}.*"):
-        copy.unlink()
-    check_refused(stopped, "A", str(data))
-
-
-def test_damage_names_the_place(stopped: Cluster) -> None:
-    """A byte that was durable has changed: file, offset, entries, what to do; nothing is cut."""
-    path = next(stopped.data("A").rglob("*.log"))
-    content = bytearray(path.read_bytes())
-    content[content.index(b"value")] ^= 0xFF
-    path.write_bytes(content)
-    line = check_refused(stopped, "A", str(path), "offset", "entries", "move this directory away")
-    assert "Damage" in line
-    stopped.start("B", "C")  # the others do without
-    stopped.wait_for_leader()
-    assert stopped.client("B").get("key") == b"value"
-    shutil.rmtree(stopped.data("A"))  # as the line says
-    stopped.start("A")
-    stopped.wait_until_equal()
