@@ -233,7 +233,10 @@ def test_the_lag_of_members_is_told(cluster: Cluster) -> None:
     if cluster.wait_for_leader() == other:  # a busy machine may have changed it
         leader, other = other, leader
     info = cluster.info(leader)
-    assert (info[f"member_{leader}"], info[f"member_{other}"]) == ({"alive": 1, "lag": 0}, {"alive": 1, "lag": 0})
+    assert (info[f"member_{leader}"], info[f"member_{other}"]) == (
+        {"alive": 1, "lag": 0, "room": 1},
+        {"alive": 1, "lag": 0, "room": 1},
+    )
     assert info[f"member_{gone}"]["alive"] == 0
     assert info[f"member_{gone}"]["lag"] >= len(told.acknowledged)
     cluster.start(gone)
