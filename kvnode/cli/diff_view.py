@@ -21,8 +21,8 @@ from typing import Any
 from kvnode.cli import entries
 from kvnode.cli.records_view import HEADING, record_object, record_row
 from kvnode.cli.views import count, describe
-from kvnode.log.compare import Comparison
-from kvnode.log.reader import Found
+from kvnode.log.viewing.compare import Comparison
+from kvnode.log.viewing.reader import Found
 
 NAMES = ("A", "B")
 

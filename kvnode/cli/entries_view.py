@@ -9,9 +9,9 @@ from typing import Any
 from kvnode.cli import entries
 from kvnode.cli.choose import Choice, shown_effects
 from kvnode.cli.views import count, describe, fault_line, replaced_line
-from kvnode.log.listing import Listing, Owner
-from kvnode.log.reader import Fault, Found, Item, Replaced
 from kvnode.log.record import Record
+from kvnode.log.viewing.listing import Listing, Owner
+from kvnode.log.viewing.reader import Fault, Found, Item, Replaced
 
 
 class EntriesView:

@@ -16,8 +16,8 @@ from kvnode.log.damage import FAILURE, Finding
 from kvnode.log.directory import has_remains, owners, refuse_strange_kinds, segment_paths
 from kvnode.log.errors import LogError
 from kvnode.log.files import REAL
+from kvnode.log.healing.survey import survey
 from kvnode.log.identity import NAME as IDENTITY
-from kvnode.log.survey import survey
 
 LOOKS_MAX = 10
 

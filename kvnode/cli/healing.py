@@ -17,10 +17,10 @@ from kvnode.cli.verdict import count
 from kvnode.cli.verdict_text import place_text
 from kvnode.config import PEER_PORT_OFFSET, parse_address
 from kvnode.log.damage import Hole, entries
-from kvnode.log.damaged import DamagedLog
 from kvnode.log.directory import LOCK, owners, read_identity, refuse_strange_kinds, segment_paths
 from kvnode.log.errors import LogError
 from kvnode.log.files import REAL
+from kvnode.log.healing.damaged import DamagedLog
 from kvnode.log.identity import Identity
 from kvnode.log.record import BadRecord
 from kvnode.log.wal import LogOptions

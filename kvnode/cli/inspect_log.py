@@ -16,8 +16,8 @@ from kvnode.cli.common import Failure, Refusal
 if TYPE_CHECKING:
     from kvnode.cli.choose import Choice
     from kvnode.cli.views import View
-    from kvnode.log.listing import Listing
-    from kvnode.log.reader import Reader
+    from kvnode.log.viewing.listing import Listing
+    from kvnode.log.viewing.reader import Reader
 
 
 POLL_SECONDS = 0.1
@@ -135,9 +135,9 @@ def _show(data: Path, choice: Choice, last: int | None, *, records: bool, follow
     from kvnode.cli.output import output
     from kvnode.cli.progress import progress
     from kvnode.cli.views import fault_line
-    from kvnode.log.follow import follow as follow_log
-    from kvnode.log.listing import look_at
-    from kvnode.log.reader import Fault, Reader
+    from kvnode.log.viewing.follow import follow as follow_log
+    from kvnode.log.viewing.listing import look_at
+    from kvnode.log.viewing.reader import Fault, Reader
 
     listing = look_at(data)
     choice = _from_the_end(choice, listing, last)
@@ -181,8 +181,8 @@ def _show_segments(data: Path, choice: Choice, last: int | None, *, as_json: boo
     from kvnode.cli.progress import progress
     from kvnode.cli.segments_view import Changed, SegmentsView
     from kvnode.log.errors import LogError
-    from kvnode.log.listing import LOOKS_MAX, look_at
-    from kvnode.log.reader import Reader
+    from kvnode.log.viewing.listing import LOOKS_MAX, look_at
+    from kvnode.log.viewing.reader import Reader
 
     for _ in range(LOOKS_MAX):
         listing = look_at(data)
@@ -206,7 +206,7 @@ def _show_diff(one: Path, other: Path, *, as_json: bool) -> int:
     from kvnode.cli.diff_view import diff_lines, diff_object
     from kvnode.cli.output import output
     from kvnode.cli.progress import progress
-    from kvnode.log.compare import compare
+    from kvnode.log.viewing.compare import compare
 
     with progress("reading", 0) as bar, output(bar.hide) as out:
         comparison = compare(one, other, bar.of)
@@ -225,7 +225,7 @@ def _view(listing: Listing, reader: Reader, choice: Choice, *, records: bool, as
 
 def _from_the_end(choice: Choice, listing: Listing, last: int | None) -> Choice:
     """--last as --from."""
-    from kvnode.log.reader import find_last_seq
+    from kvnode.log.viewing.reader import find_last_seq
 
     return choice if last is None else replace(choice, from_seq=max(1, find_last_seq(listing) - last + 1))
 

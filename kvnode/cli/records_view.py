@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from kvnode.cli.choose import Choice
 from kvnode.cli.entries import time_text
 from kvnode.cli.views import count, describe, kind_of, replaced_line, seqs
-from kvnode.log.listing import Listing, Owner
-from kvnode.log.reader import Fault, Found, Item, Replaced
+from kvnode.log.viewing.listing import Listing, Owner
+from kvnode.log.viewing.reader import Fault, Found, Item, Replaced
 
 SEGMENT_WIDTH = 24
 _WIDTHS = (9, 9, 15, 5, 25, 9, 7, 9)

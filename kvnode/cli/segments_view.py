@@ -10,9 +10,9 @@ from pathlib import Path
 from kvnode.cli.entries import time_text
 from kvnode.cli.records_view import SEGMENT_WIDTH, fault_object
 from kvnode.cli.views import count, describe, fault_line, kind_of, seqs
-from kvnode.log.listing import Listing, Owner, SegmentFile
-from kvnode.log.reader import Fault, Found, Item, Replaced
 from kvnode.log.record import Record
+from kvnode.log.viewing.listing import Listing, Owner, SegmentFile
+from kvnode.log.viewing.reader import Fault, Found, Item, Replaced
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from kvnode.log.identity import NAME as IDENTITY
 from kvnode.log.record import BadRecord, decode_header
 from kvnode.log.reserve import NAME as RESERVE
 from kvnode.log.segment import HEADER_BYTES_MAX, first_seq_of
-from kvnode.log.strangers import describe_directory, describe_file
+from kvnode.log.viewing.strangers import describe_directory, describe_file
 
 LOCKS = Path("/proc/locks")
 TEMPORARY = ".tmp"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from kvnode.cli.surroundings import Surroundings
 from kvnode.log.damage import FAILURE, WARNING, Finding, Hole
+from kvnode.log.healing.survey import Survey
 from kvnode.log.segment import first_seq_of
-from kvnode.log.survey import Survey
 
 OK = "OK"
 STATUSES = (OK, WARNING, FAILURE)

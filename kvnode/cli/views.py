@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from kvnode.log.listing import Listing, Owner
-from kvnode.log.reader import Fault, Item, Replaced
+from kvnode.log.viewing.listing import Listing, Owner
+from kvnode.log.viewing.reader import Fault, Item, Replaced
 
 
 class View(Protocol):

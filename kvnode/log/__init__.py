@@ -1,4 +1,7 @@
-"""The write-ahead log of a node: record.py the format, recovery.py opening, wal.py writing, reader.py looking at it.
+"""The write-ahead log of a node: record.py the format, recovery.py opening, wal.py writing.
+
+    healing/   damage: told from what a crash leaves behind, and written anew
+    viewing/   looking at a log from outside
 
 docs/LOG_FORMAT.md describes every file of a data directory.
 """
@@ -7,7 +10,6 @@ from __future__ import annotations
 
 from kvnode.log.ballot import Ballot
 from kvnode.log.damage import Finding, Hole
-from kvnode.log.damaged import DamagedLog
 from kvnode.log.discard import Cut
 from kvnode.log.errors import (
     DamageError,
@@ -18,10 +20,11 @@ from kvnode.log.errors import (
     LogError,
     NoSpaceError,
 )
+from kvnode.log.healing.damaged import DamagedLog
+from kvnode.log.healing.survey import Survey
 from kvnode.log.identity import Identity, cluster_id
 from kvnode.log.record import BadRecord, Record
 from kvnode.log.recovery import Recovered, open_log
-from kvnode.log.survey import Survey
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
 __all__ = [

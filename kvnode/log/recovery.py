@@ -54,14 +54,14 @@ from kvnode.log.directory import (
 from kvnode.log.discard import Cut, discarded
 from kvnode.log.errors import DamageError, LogError
 from kvnode.log.files import REAL, Files, make_directories, replace_durably
+from kvnode.log.healing.mend import cut_off, save_mark, take_right_away
+from kvnode.log.healing.survey import ALL_MISSING, MARK_IS_WRONG, describe_tail, survey, why_ballot_is_old
 from kvnode.log.identity import Identity, encode_identity, refuse_foreign
 from kvnode.log.mark import Mark, encode_mark
-from kvnode.log.mend import cut_off, save_mark, take_right_away
 from kvnode.log.record import BadRecord, Record, SegmentHeader, encode_header
 from kvnode.log.reserve import Reserve
 from kvnode.log.scan import Bad, Scan
 from kvnode.log.segment import Segment, segment_name
-from kvnode.log.survey import ALL_MISSING, MARK_IS_WRONG, describe_tail, survey, why_ballot_is_old
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

@@ -29,7 +29,7 @@ from random import Random
 from kvnode.config import Config
 from kvnode.log.damage import Hole
 from kvnode.log.errors import DoesNotFit
-from kvnode.log.filling import take_missing
+from kvnode.log.healing.filling import take_missing
 from kvnode.log.mark import Mark
 from kvnode.node import wire
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, Event, FetchFromDamaged, GiveUp, HealHole, Outputs

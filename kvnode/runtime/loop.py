@@ -22,7 +22,7 @@ from kvnode.runtime.slow_fsyncs import SlowFsyncs
 from kvnode.runtime.writing import Reading, Writing
 
 if TYPE_CHECKING:
-    from kvnode.log.damaged import DamagedLog
+    from kvnode.log.healing.damaged import DamagedLog
 
 DRAIN_S_MAX = 4.5
 """A node that was asked to stop is gone after this long, whatever is still pending."""

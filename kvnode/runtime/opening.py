@@ -23,7 +23,7 @@ from kvnode.store.keyspace import KeySpace
 from kvnode.store.limits import Limits
 
 if TYPE_CHECKING:
-    from kvnode.log.damaged import DamagedLog
+    from kvnode.log.healing.damaged import DamagedLog
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """What the hot path allocates has no cycles: collections are for the rest, and rare."""
@@ -116,7 +116,7 @@ def _report_opened(recovered: Recovered, logger: Any) -> None:
 
 
 async def _open_set_aside(config: Config, runtime: Runtime, logger: Any) -> tuple[SetAside, DamagedLog]:
-    from kvnode.log.damaged import DamagedLog
+    from kvnode.log.healing.damaged import DamagedLog
 
     identity = cluster_id(config.member_ids, config.cluster_name)
     log = await asyncio.to_thread(

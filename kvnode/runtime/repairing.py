@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kvnode.log.damage import Hole
-from kvnode.log.damaged import DamagedLog
 from kvnode.log.errors import DoesNotFit
-from kvnode.log.filling import take_missing
+from kvnode.log.healing.damaged import DamagedLog
+from kvnode.log.healing.filling import take_missing
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS
 from kvnode.node.fetching import FETCH_BYTES_MAX
 from kvnode.node.wire import Fetched

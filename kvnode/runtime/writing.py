@@ -23,7 +23,7 @@ from kvnode.log.wal import WriteAheadLog
 from kvnode.node.deeds import AppendRecords, CutLog, Event, SaveBallot, SetAsideLog
 
 if TYPE_CHECKING:
-    from kvnode.log.damaged import DamagedLog
+    from kvnode.log.healing.damaged import DamagedLog
 
 IDLE_S = 0.25
 """After this long without work the log counts as idle, and its mark is made durable."""

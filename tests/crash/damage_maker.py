@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from kvnode.log import DamagedLog, Hole, LogOptions, Record, Survey, cluster_id
 from kvnode.log.ballot import Ballot, decode_ballot
+from kvnode.log.healing.survey import survey
 from kvnode.log.identity import Identity, decode_identity
 from kvnode.log.mark import Mark, decode_mark
-from kvnode.log.survey import survey
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, make_log, segment_paths
 from tests.crash.memory_disk import MemoryDisk
 

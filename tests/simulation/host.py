@@ -170,7 +170,7 @@ class Host:
         except DamageError as damage:
             if not damage.holes:
                 raise
-            from kvnode.log.damaged import DamagedLog
+            from kvnode.log.healing.damaged import DamagedLog
 
             self.log = DamagedLog.open(DIRECTORY, **self._whose, files=self.disk)
             self.world.count("lives set aside")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kvnode.log.listing import look_at
-from kvnode.log.reader import Found, Reader
+from kvnode.log.viewing.listing import look_at
+from kvnode.log.viewing.reader import Found, Reader
 from tests.unit.cli.small_logs import CLUSTER, FIRST, SHOWN, append, flip, inspect, make, open_or_make, tree
 
 HEADING = (

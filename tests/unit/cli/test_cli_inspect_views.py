@@ -10,9 +10,9 @@ from random import Random
 
 import pytest
 
-from kvnode.log.listing import look_at
-from kvnode.log.reader import Fault, Found, Item, Reader, Replaced
 from kvnode.log.record import encode
+from kvnode.log.viewing.listing import look_at
+from kvnode.log.viewing.reader import Fault, Found, Item, Reader, Replaced
 from tests.unit.cli.small_logs import (
     CLUSTER,
     FIRST,

@@ -20,7 +20,7 @@ from kvnode.cli.examine import examine
 from kvnode.cli.verdict import CUTS, HEALS, REFUSES, REJOINS, STARTS
 from kvnode.log import DamageError, LogError, Recovered, cluster_id, open_log
 from kvnode.log.damage import FAILURE
-from kvnode.log.damaged import DamagedLog
+from kvnode.log.healing.damaged import DamagedLog
 from kvnode.log.record import encode
 from tests.unit.cli.damaged_logs import (
     CLUSTER,

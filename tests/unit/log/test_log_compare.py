@@ -9,11 +9,11 @@ from random import Random
 import pytest
 
 from kvnode.log import LogError, LogOptions, Record, cluster_id, open_log
-from kvnode.log.compare import Comparison, Unreadable, compare
 from kvnode.log.files import RealFiles
-from kvnode.log.listing import look_at
 from kvnode.log.mark import Mark, encode_mark
-from kvnode.log.reader import Found, Item, Reader, Replaced
+from kvnode.log.viewing.compare import Comparison, Unreadable, compare
+from kvnode.log.viewing.listing import look_at
+from kvnode.log.viewing.reader import Found, Item, Reader, Replaced
 from tests.crash.log_maker import MEMBERS, chain
 
 RECORDS = chain(40)

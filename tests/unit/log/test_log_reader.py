@@ -13,11 +13,11 @@ import pytest
 
 from kvnode.log import LogError, LogOptions, Record, WriteAheadLog, cluster_id, open_log
 from kvnode.log.files import RealFiles
-from kvnode.log.listing import SegmentFile, look_at, read_mark
+from kvnode.log.healing.survey import survey
 from kvnode.log.mark import Mark, encode_mark
-from kvnode.log.reader import Fault, Found, Item, Reader, Replaced, find_last_seq
 from kvnode.log.record import SegmentHeader, decode_header, encode_header, frame
-from kvnode.log.survey import survey
+from kvnode.log.viewing.listing import SegmentFile, look_at, read_mark
+from kvnode.log.viewing.reader import Fault, Found, Item, Reader, Replaced, find_last_seq
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, make_log, raws, segment_paths
 from tests.crash.memory_disk import MemoryDisk
 

@@ -11,10 +11,10 @@ import pytest
 from kvnode.log import ForeignLogError, LogError, LogOptions, Record, cluster_id, open_log
 from kvnode.log import record as record_module
 from kvnode.log.files import REAL
+from kvnode.log.healing.runs import read_runs
+from kvnode.log.healing.survey import Survey, survey
 from kvnode.log.record import SegmentHeader, encode, encode_header, frame
-from kvnode.log.runs import read_runs
 from kvnode.log.segment import segment_name
-from kvnode.log.survey import Survey, survey
 from kvnode.log.window import WASTE_BYTES_MIN, WASTE_FACTOR
 from tests.crash.damage_maker import LOG, RECORDS, SEGMENTS, WHOSE, damaged_log, end_of, heal, look, segments_of
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, make_log, open_memory, raws, segment_paths

@@ -166,7 +166,7 @@ class FilesLog:
         return recovered
 
     def open_damaged(self) -> Any:
-        from kvnode.log.damaged import DamagedLog
+        from kvnode.log.healing.damaged import DamagedLog
 
         return DamagedLog.open(self.directory, **self._whose)  # type: ignore[arg-type]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kvnode.log.listing import look_at
-from kvnode.log.reader import Found, Reader
 from kvnode.log.record import Record, encode
+from kvnode.log.viewing.listing import look_at
+from kvnode.log.viewing.reader import Found, Reader
 from kvnode.node import fetching
 from kvnode.node.set_aside import EntriesLost, SetAside
 from tests.unit.node.small_cluster import Cluster

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvnode.log.damage import Hole
+from kvnode.log.healing.runs import Link, Problem, Run, SegmentRuns
 from kvnode.log.mark import Mark
-from kvnode.log.runs import Link, Problem, Run, SegmentRuns
 
 Place = tuple[Path, int, Problem]
 """(file, offset, what is wrong there)."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from kvnode.log.errors import DoesNotFit
 from kvnode.log.files import Files
+from kvnode.log.healing.lookup import read_mark_at, read_record_after, segment_after
 from kvnode.log.identity import Identity
-from kvnode.log.lookup import read_mark_at, read_record_after, segment_after
 from kvnode.log.mark import Mark
 from kvnode.log.record import BadRecord, Record, SegmentHeader, encode_header, split, why_not_after, why_not_next
 from kvnode.log.segment import Segment

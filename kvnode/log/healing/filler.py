@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 from kvnode.log.discard import move_segments
-from kvnode.log.draft import Draft
 from kvnode.log.errors import DoesNotFit
 from kvnode.log.files import Files
+from kvnode.log.healing.draft import Draft
+from kvnode.log.healing.picture import Break
+from kvnode.log.healing.runs import SegmentRuns
 from kvnode.log.identity import Identity
 from kvnode.log.mark import Mark
-from kvnode.log.picture import Break
 from kvnode.log.record import BadRecord, Record, SegmentHeader, decode_at, encode_header, split, why_not_next
-from kvnode.log.runs import SegmentRuns
 from kvnode.log.segment import segment_name
 
 

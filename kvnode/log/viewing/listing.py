@@ -19,7 +19,7 @@ from kvnode.log.mark import Mark, decode_mark
 from kvnode.log.notes import NOTE_BYTES_MAX
 from kvnode.log.record import SEQ_MAX, BadRecord
 from kvnode.log.segment import first_seq_of, read_header, refuse_newer
-from kvnode.log.strangers import describe_directory, describe_file
+from kvnode.log.viewing.strangers import describe_directory, describe_file
 from kvnode.log.window import Window
 
 LOOKS_MAX = 5

@@ -30,14 +30,14 @@ from kvnode.log.directory import (
 from kvnode.log.discard import Cut
 from kvnode.log.errors import DiskError, DoesNotFit, LogError, NoSpaceError
 from kvnode.log.files import REAL, Files
-from kvnode.log.filler import Filler
+from kvnode.log.healing.filler import Filler
+from kvnode.log.healing.mend import cut_off, take_right_away
+from kvnode.log.healing.picture import Picture, resolve
+from kvnode.log.healing.runs import Run, SegmentRuns
+from kvnode.log.healing.survey import read_segments
 from kvnode.log.identity import Identity
 from kvnode.log.mark import Mark
-from kvnode.log.mend import cut_off, take_right_away
-from kvnode.log.picture import Picture, resolve
 from kvnode.log.record import BadRecord
-from kvnode.log.runs import Run, SegmentRuns
-from kvnode.log.survey import read_segments
 from kvnode.log.wal import LogOptions
 from kvnode.log.watched import Counters, WatchedFiles
 

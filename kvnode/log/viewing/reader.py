@@ -26,11 +26,11 @@ from typing import NamedTuple
 from kvnode.log.damage import entries
 from kvnode.log.errors import LogError
 from kvnode.log.files import REAL, Files
-from kvnode.log.listing import LOOKS_MAX, Listing, Owner, SegmentFile, find_owner, look_at
 from kvnode.log.mark import Mark
-from kvnode.log.places import Place, Places, stands
 from kvnode.log.record import HEADER_BYTES, SEQ_MAX, BadRecord, Record, decode_header, why_not_next
 from kvnode.log.segment import HEADER_BYTES_MAX, refuse_newer, why_header_is_wrong
+from kvnode.log.viewing.listing import LOOKS_MAX, Listing, Owner, SegmentFile, find_owner, look_at
+from kvnode.log.viewing.places import Place, Places, stands
 from kvnode.log.window import Window
 
 NOTHING = (None, None)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kvnode.log.draft import Draft
 from kvnode.log.errors import NoSpaceError
 from kvnode.log.files import CHUNK_BYTES, Files
+from kvnode.log.healing.draft import Draft
 
 
 def write_anew(files: Files, path: Path, size: int, offset: int, patch: bytes) -> None:

@@ -25,11 +25,11 @@ from kvnode.log.directory import (
 )
 from kvnode.log.errors import LogError
 from kvnode.log.files import REAL, Files
+from kvnode.log.healing.picture import Picture, resolve
+from kvnode.log.healing.runs import Run, SegmentRuns, read_runs
 from kvnode.log.identity import Identity, refuse_foreign
 from kvnode.log.mark import Mark
-from kvnode.log.picture import Picture, resolve
 from kvnode.log.record import SEQ_MAX, BadRecord
-from kvnode.log.runs import Run, SegmentRuns, read_runs
 from kvnode.log.window import Window
 
 T = TypeVar("T")

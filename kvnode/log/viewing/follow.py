@@ -11,8 +11,8 @@ from pathlib import Path
 
 from kvnode.log.errors import LogError
 from kvnode.log.files import REAL, Files
-from kvnode.log.listing import read_mark
-from kvnode.log.reader import Item, Reader
+from kvnode.log.viewing.listing import read_mark
+from kvnode.log.viewing.reader import Item, Reader
 
 UNREADABLE_LOOKS_MAX = 10
 """The mark is overwritten in place, and may be half written when it is read: so often in a row it can not be."""

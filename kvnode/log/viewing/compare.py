@@ -18,9 +18,9 @@ from pathlib import Path
 
 from kvnode.log.errors import LogError
 from kvnode.log.files import RealFiles
-from kvnode.log.listing import LOOKS_MAX, SegmentFile, find_owner, look_at
-from kvnode.log.reader import Fault, Found, Item, Reader, Replaced
 from kvnode.log.record import SEQ_MAX, BadRecord, decode_header
+from kvnode.log.viewing.listing import LOOKS_MAX, SegmentFile, find_owner, look_at
+from kvnode.log.viewing.reader import Fault, Found, Item, Reader, Replaced
 from kvnode.log.window import Window
 
 STEP_BYTES = 128 * 1024
