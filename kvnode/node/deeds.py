@@ -39,7 +39,7 @@ class Log(Protocol):
 
 
 class HoledLog(Protocol):
-    """A log with holes, as a node that is set aside uses it: kvnode.log.damaged."""
+    """A log with holes, as a node that is set aside uses it: kvnode.log.healing.damaged."""
 
     @property
     def holes(self) -> Sequence[Hole]: ...

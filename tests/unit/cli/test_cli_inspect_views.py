@@ -253,7 +253,7 @@ def test_segments_that_change_while_they_are_read_are_counted_again(
             given = list(super().read(progress))
             yield from [*given, Replaced(1)] if Cut.reads == 1 else given
 
-    monkeypatch.setattr("kvnode.log.reader.Reader", Cut)
+    monkeypatch.setattr("kvnode.log.viewing.reader.Reader", Cut)
     result = inspect(make(tmp_path / "A"), "--segments")
     assert (result.exit_code, rows(result.stdout)[0][2:4], Cut.reads) == (0, ["3", "5"], 2)
     assert result.stdout.count(FIRST) == 1

@@ -211,7 +211,7 @@ def test_a_log_that_is_cut_below_what_was_compared_is_looked_at_again(
             else:
                 yield from super().read(progress)
 
-    monkeypatch.setattr("kvnode.log.compare.Reader", Cut)
+    monkeypatch.setattr("kvnode.log.viewing.compare.Reader", Cut)
     fill(tmp_path / "A", RECORDS, 100_000)
     fill(tmp_path / "B", RECORDS, 100_000)
     comparison = compare(tmp_path / "A", tmp_path / "B")

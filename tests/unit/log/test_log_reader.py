@@ -618,7 +618,7 @@ def test_reading_on_notices_a_cut_before_and_after_it_was_written_over(tmp_path:
 def test_a_cut_further_back_than_the_reader_remembers_is_told_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvnode.log.places.PLACES_MAX", 4)
+    monkeypatch.setattr("kvnode.log.viewing.places.PLACES_MAX", 4)
     log = fill(tmp_path / "A", RECORDS)
     reader = Reader(look_at(tmp_path / "A"))
     list(reader)
