@@ -303,7 +303,9 @@ def test_killed_while_it_mends(cluster: FaultyCluster) -> None:
         said_before = len(cluster.log_text(id))
         cluster.start(id)
         cluster.wait_until_all_vote()
-        assert "set aside: no vote until a leader" in cluster.log_text(id)[said_before:], call
+        said = cluster.log_text(id)[said_before:]
+        assert "set aside: no vote until a leader" in said, call
+        assert "may vote from now on" in said, call
     check_healed(cluster, told)
 
 
