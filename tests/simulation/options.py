@@ -5,6 +5,8 @@ Every choice is made from the seed alone and printed with a failure, so that a r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from random import Random
 
@@ -71,15 +73,29 @@ class Options:
     def __str__(self) -> str:
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
 
-    def apply(self) -> None:
-        """Make the limits of the node, which are constants of its modules, what was drawn."""
-        tail.TAIL_BYTES_MAX = self.tail_bytes_max
-        following.FORWARD_BYTES_MAX = self.forward_bytes_max
-        reads.REPLY_BYTES_MAX = leading.REPLY_BYTES_MAX = node.REPLY_BYTES_MAX = self.reply_bytes_max  # type: ignore[attr-defined]
-        node.SESSION_QUEUE_BYTES_MAX = self.session_queue_bytes_max
-        node.COMMANDS_PER_TURN = self.commands_per_turn
-        leading.RECORDS_IN_FLIGHT_MAX = self.records_in_flight_max
-        applying.Applier.apply.__defaults__ = (self.entries_per_turn,)
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """While it lasts the limits of the node, which are constants of its modules, are what was drawn."""
+        reply_bytes_max = self.reply_bytes_max
+        limits = (
+            (tail, "TAIL_BYTES_MAX", self.tail_bytes_max),
+            (following, "FORWARD_BYTES_MAX", self.forward_bytes_max),
+            (reads, "REPLY_BYTES_MAX", reply_bytes_max),
+            (leading, "REPLY_BYTES_MAX", reply_bytes_max),
+            (node, "REPLY_BYTES_MAX", reply_bytes_max),
+            (node, "SESSION_QUEUE_BYTES_MAX", self.session_queue_bytes_max),
+            (node, "COMMANDS_PER_TURN", self.commands_per_turn),
+            (leading, "RECORDS_IN_FLIGHT_MAX", self.records_in_flight_max),
+            (applying.Applier.apply, "__defaults__", (self.entries_per_turn,)),
+        )
+        before = [(place, name, getattr(place, name)) for place, name, _ in limits]
+        try:
+            for place, name, value in limits:
+                setattr(place, name, value)
+            yield
+        finally:
+            for place, name, value in before:
+                setattr(place, name, value)
 
     def raft_options(self, options: RaftOptions) -> RaftOptions:
         from dataclasses import replace

@@ -43,7 +43,6 @@ class Result:
 class Simulation:
     def __init__(self, options: Options, faults: list[Fault]) -> None:
         self.options = options
-        options.apply()
         self.world = World(options)
         self.network = Network(self.world)
         ids = "ABCDE"[: options.members]
@@ -60,6 +59,10 @@ class Simulation:
 
     def run(self) -> None:
         """Raises Violation, or whatever a node raised."""
+        with self.options.applied():
+            self._run()
+
+    def _run(self) -> None:
         world = self.world
         random = world.random("beginning")
         for host in self.hosts:

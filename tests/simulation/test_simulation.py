@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from kvnode.node import leading, tail
+from kvnode.node.applying import Applier
 from tests.simulation.faults import plan
 from tests.simulation.options import draw
 from tests.simulation.run import Simulation, run
@@ -65,3 +67,9 @@ def _claim(simulation: Simulation, host: object) -> None:
     if node is not None:
         node.raft.commit_seq = node.raft.index.last_seq
         simulation.checks.after_turn(host)  # type: ignore[arg-type]
+
+
+def test_a_run_leaves_the_limits_of_the_node_as_they_were() -> None:
+    before = (leading.RECORDS_IN_FLIGHT_MAX, tail.TAIL_BYTES_MAX, Applier.apply.__defaults__)
+    assert run(7).violation is None
+    assert (leading.RECORDS_IN_FLIGHT_MAX, tail.TAIL_BYTES_MAX, Applier.apply.__defaults__) == before
