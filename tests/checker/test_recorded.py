@@ -16,7 +16,7 @@ from tests.checker.history import FAIL, OK, UNKNOWN, History, Operation, Status
 from tests.checker.models import Cas, Text
 from tests.checker.verdict import Outcome
 
-RECORDED = Path("/work/shared/histories")
+RECORDED = Path(__file__).resolve().parents[3] / "shared" / "histories"
 VERDICTS: dict[str, bool] = json.loads((RECORDED / "verdicts.json").read_text()) if RECORDED.exists() else {}
 
 JEPSEN = re.compile(r"INFO +jepsen\.util - (\d+)\s+:(\w+)\s+:(\w+)\s+(.*)")
