@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvnode.log.directory import LOCK, is_ours
+from kvnode.log.directory import LOCK, is_harmless, is_ours, is_strange
 from kvnode.log.discard import DISCARDED
 from kvnode.log.files import REAL, read_file
 from kvnode.log.identity import NAME as IDENTITY
@@ -56,7 +56,7 @@ def look_around(directory: Path) -> Surroundings:
     discarded = [status.st_size for path in (directory / DISCARDED).glob("*") if (status := _status(path)) is not None]
     return Surroundings(
         holder=find_holder(directory / LOCK),
-        strangers=tuple(name for name in names if not (is_ours(name) or _is_harmless(name))),
+        strangers=tuple(name for name in names if is_strange(name)),
         leftovers=tuple(name for name in ours if name.endswith(TEMPORARY)),
         exposed=tuple((name, mode) for name, mode in modes if mode & OTHERS),
         owned=tuple(name for name, status in found.items() if status.st_uid != owner),
@@ -97,7 +97,7 @@ def refuse_no_directory(path: Path) -> None:
         raise NoDirectory(
             f"{path} holds what was cut off a log, and nothing reads it. The data directory is {path.parent}."
         )
-    shown = [name for name in names if not _is_harmless(name)]
+    shown = [name for name in names if not is_harmless(name)]
     if not shown:
         raise NoDirectory(f"{path} is empty: there is nothing to look at, and a node would begin anew in it.")
     strangers = [name for name in shown if not is_ours(name)]
@@ -126,10 +126,6 @@ def _describe_no_directory(path: Path) -> str:
         f"{path} is one segment of the log{owner}, not a data directory: give {path.parent}. "
         "`kvnode inspect-log` reads a single segment."
     )
-
-
-def _is_harmless(name: str) -> bool:
-    return name.startswith(".") or name == "lost+found"
 
 
 def _is_zeros(path: Path) -> bool:

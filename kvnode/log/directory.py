@@ -49,6 +49,16 @@ def is_ours(name: str) -> bool:
     return plain in _KINDS or first_seq_of(plain) is not None
 
 
+def is_harmless(name: str) -> bool:
+    """Whether it may stand in any directory, and says nothing of what that is."""
+    return name.startswith(".") or name == "lost+found"
+
+
+def is_strange(name: str) -> bool:
+    """Whether somebody else put it there."""
+    return not (is_ours(name) or is_harmless(name))
+
+
 def refuse_strange_kinds(files: Files, directory: Path) -> None:
     """Raise LogError where something has a name of ours and is not what it should be: a link, a directory, a pipe."""
     for name in files.listdir(directory):
@@ -147,7 +157,7 @@ def identify(files: Files, directory: Path, wanted: Identity) -> tuple[Identity 
         refuse_foreign(directory, found, wanted)
         return found, None
     if identities.NAME not in names:
-        strangers = [name for name in names if not (is_ours(name) or name.startswith(".") or name == "lost+found")]
+        strangers = [name for name in names if is_strange(name)]
         if strangers:
             raise ForeignLogError(
                 f"{directory} is not a kvnode data directory: it holds {strangers[0]!r} and no identity. Nothing was "

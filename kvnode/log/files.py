@@ -150,6 +150,15 @@ CHUNK_BYTES = 4 * 1024 * 1024
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
 
+def file_size(files: Files, path: Path) -> int:
+    """In bytes."""
+    fd = files.open_read(path)
+    try:
+        return files.size(fd)
+    finally:
+        files.close(fd)
+
+
 def read_file(files: Files, path: Path, bytes_max: int) -> bytes:
     """The first `bytes_max` bytes of a file."""
     fd = files.open_read(path)

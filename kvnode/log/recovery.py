@@ -58,10 +58,10 @@ from kvnode.log.healing.mend import cut_off, save_mark, take_right_away
 from kvnode.log.healing.survey import ALL_MISSING, MARK_IS_WRONG, describe_tail, survey, why_ballot_is_old
 from kvnode.log.identity import Identity, encode_identity, refuse_foreign
 from kvnode.log.mark import Mark, encode_mark
-from kvnode.log.record import BadRecord, Record, SegmentHeader, encode_header
+from kvnode.log.record import BadRecord, Record, encode_header
 from kvnode.log.reserve import Reserve
 from kvnode.log.scan import Bad, Scan
-from kvnode.log.segment import Segment, segment_name
+from kvnode.log.segment import Segment, header_after, segment_name
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -84,7 +84,8 @@ class Recovered:
     commit_seq: the highest that a record speaks of, at most last_seq. time_ms: the highest log time.
     last_seqs, checksums, sizes: one element for each record, sizes in bytes with the frame. terms: (first seq, term)
     of each run of records of one term. entries, bytes: how many, in the whole log. cut: what was cut off the end.
-    findings: what was wrong and what was done about it, the cut included: sentences for the operator.
+    findings: what was wrong and what was done about it, the cut included: sentences for the operator. is_damaged:
+    there was more than what a crash may leave behind.
     """
 
     log: WriteAheadLog
@@ -105,6 +106,7 @@ class Recovered:
     entries: int
     bytes: int
     findings: list[str] = field(default_factory=list)
+    is_damaged: bool = False
 
 
 def open_log(
@@ -221,6 +223,7 @@ class _Opening:
             entries=end.seq,
             bytes=sum(scan.sizes),
             findings=self.findings,
+            is_damaged=bool(state.bad),
         )
 
     def _create(self) -> None:
@@ -229,8 +232,7 @@ class _Opening:
         discarded(files, directory)
         replace_durably(files, directory / marks.NAME, encode_mark(Mark()))
         replace_durably(files, directory / ballots.NAME, encode_ballot(Ballot()))
-        header = SegmentHeader(wanted.cluster_id, wanted.node_id, 1, 0, 0)
-        replace_durably(files, directory / segment_name(1), encode_header(header))
+        replace_durably(files, directory / segment_name(1), encode_header(header_after(Mark(), wanted)))
         replace_durably(files, directory / identities.NAME, encode_identity(wanted))
 
     # What is there
@@ -387,8 +389,8 @@ class _Opening:
             lowers_mark=not state.is_torn,
         )
         if last is None:
-            header = SegmentHeader(identity.cluster_id, identity.node_id, 1, 0, 0)
-            scan.segments.append(Segment(self.directory / segment_name(1), 1, len(encode_header(header))))
+            start = len(encode_header(header_after(Mark(), identity)))
+            scan.segments.append(Segment(self.directory / segment_name(1), 1, start))
         if cut is not None:
             self.findings.append(str(cut))
         return cut

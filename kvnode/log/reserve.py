@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from kvnode.log.errors import NoSpaceError
-from kvnode.log.files import Files, replace_durably
+from kvnode.log.files import Files, file_size, replace_durably
 
 NAME = "reserve"
 
@@ -48,10 +48,4 @@ class Reserve:
         return True
 
     def _size_there(self) -> int | None:
-        if self._files.kind(self._path) != "file":
-            return None
-        fd = self._files.open_read(self._path)
-        try:
-            return self._files.size(fd)
-        finally:
-            self._files.close(fd)
+        return file_size(self._files, self._path) if self._files.kind(self._path) == "file" else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvnode.log.directory import READ_ERRORS, segment_paths
-from kvnode.log.files import Files
+from kvnode.log.files import Files, file_size
 from kvnode.log.identity import Identity
 from kvnode.log.record import BadRecord, Record, why_not_next
 from kvnode.log.segment import (
@@ -67,7 +67,7 @@ class Scan:
         """Read until the first bad thing. A directory without a segment is good, and empty."""
         found = segment_paths(self.files, self.directory)
         if self.progress is not None:
-            self._bytes_total = sum(self._size(path) for _, path in found)
+            self._bytes_total = sum(file_size(self.files, path) for _, path in found)
         for first_seq, path in found:
             fd = self.files.open_read(path)
             try:
@@ -138,13 +138,6 @@ class Scan:
         finally:
             self.last_seq, self.last_term, self.last_checksum = last_seq, last_term, last_checksum
             self.commit_seq, self.time_ms = commit_seq, time_ms
-
-    def _size(self, path: Path) -> int:
-        fd = self.files.open_read(path)
-        try:
-            return self.files.size(fd)
-        finally:
-            self.files.close(fd)
 
     def _report(self, count: int) -> None:
         if self.progress is not None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from kvnode.invariant import invariant
 from kvnode.log.errors import ForeignLogError
 from kvnode.log.files import CHUNK_BYTES, PAGE_BYTES, Files
+from kvnode.log.identity import Identity
+from kvnode.log.mark import Mark
 from kvnode.log.record import (
     FORMAT_VERSION,
     BadRecord,
@@ -101,6 +103,11 @@ class Segment:
 def read_header(files: Files, fd: int) -> tuple[SegmentHeader, int]:
     """The header of an open segment file, and where it ends. Raises BadRecord; OSError where it can not be read."""
     return decode_header(_read_to_error(files, fd, min(files.size(fd), HEADER_BYTES_MAX), 0)[0])
+
+
+def header_after(end: Mark, identity: Identity) -> SegmentHeader:
+    """The header of a segment that goes on after the record that ends at `end`."""
+    return SegmentHeader(identity.cluster_id, identity.node_id, end.seq + 1, end.checksum, end.term)
 
 
 def why_header_is_wrong(header: SegmentHeader, cluster_id: str, node_id: str, first_seq: int) -> str | None:

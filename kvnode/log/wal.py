@@ -36,12 +36,12 @@ from kvnode.log.files import Files, replace_durably
 from kvnode.log.healing.fresh import write_anew
 from kvnode.log.healing.lookup import position_after, read_mark_at, read_piece, segment_after
 from kvnode.log.healing.reread import BadRange, Piece, find_bad
-from kvnode.log.healing.rewriting import header_after, place_header, place_records
+from kvnode.log.healing.rewriting import place_header, place_records
 from kvnode.log.identity import Identity, encode_identity
 from kvnode.log.mark import Mark, encode_mark
 from kvnode.log.record import HEADER_BYTES, PAYLOAD_BYTES_MAX, BadRecord, Record, encode_header, why_not_next
 from kvnode.log.reserve import Reserve
-from kvnode.log.segment import Segment, segment_name
+from kvnode.log.segment import Segment, header_after, segment_name
 from kvnode.log.watched import Counters, WatchedFiles
 
 

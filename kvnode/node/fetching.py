@@ -44,7 +44,6 @@ class Fetching:
         self._token = first_token
         self._round = 0
         self._after: tuple[int, int] | None = None
-        self._without: frozenset[str] = frozenset()
         self._favourite = ""
         self._left: list[str] = []
         self._asked = ""
@@ -56,14 +55,9 @@ class Fetching:
         return f"Fetching after={self._after} asked={self._asked or 'nobody'} answers={self._answers}"
 
     def ask(self, after_seq: int, after_checksum: int, without: frozenset[str] = frozenset()) -> None:
-        """Ask for the records after `after_seq`, until `stop`; not the members `without`."""
+        """Ask for the records after `after_seq`, until `stop`; in the first round not the members `without`."""
         self._after = (after_seq, after_checksum)
-        self._without = without
-        self._begin_round()
-
-    def ask_later(self, without: frozenset[str]) -> None:
-        """The next round, not this one, leaves these members out."""
-        self._without = without
+        self._begin_round(without)
 
     def stop(self) -> None:
         self._after = None
@@ -97,11 +91,11 @@ class Fetching:
         if link.is_dialed and link.peer == self._asked:
             self._refuse(link.peer, SILENT, leads=False)
 
-    def _begin_round(self) -> None:
+    def _begin_round(self, without: frozenset[str] = frozenset()) -> None:
         self._round += 1
         self._round_due_ms = inf
         self._answers = {}
-        asked = [peer for peer in self._peers if peer not in self._without]
+        asked = [peer for peer in self._peers if peer not in without]
         self._left = sorted(asked, key=lambda peer: peer != self._favourite)
         self._ask_next()
 

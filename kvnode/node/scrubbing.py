@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from kvnode.log.record import BadRecord, split
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, BadRange, FetchRecords, HealRecords, ScrubRecords
 from kvnode.node.fetching import FETCH_BYTES_MAX, PAUSE_MS, Fetching
+from kvnode.node.giving import Giving
 from kvnode.node.links import Link
 from kvnode.node.wire import Fetch, Fetched, RecordsMessage
 
@@ -52,8 +53,8 @@ class Scrubbing:
         self._piece_bytes = min(max(PIECE_BYTES[0], int(self._bytes_per_ms * SWEEP_MS)), PIECE_BYTES[1])
         self._due_ms = node.now_ms + config.scrub_pause_ms if self._bytes_per_ms else inf
         self._at_seq = 0
+        # Where the present pass ends: the log's end when it began, or under load it would never end.
         self._pass_to_seq = self._found_before = 0
-        """Where the present pass ends: the log's end when it began, or under load it would never end."""
         self._is_reading = False
         self._suspects: deque[int] = deque()  # seqs after which to look at once
         self._bad: deque[_Bad] = deque()  # found, not healed yet; the first is being healed
@@ -62,7 +63,7 @@ class Scrubbing:
         self._healed_to = 0
         self._heal_due_ms = self._look_due_ms = self._noted_ms = -inf
         self.passes = self.bytes_read = self.found = self.healed = 0
-        self._serving: set[int] = set()  # links: one question of each at a time
+        self._giving = Giving(node.peers.links)
         self.fetching = Fetching(self, node.peers.links, node.raft.peers, first_token)
 
     def __repr__(self) -> str:
@@ -275,8 +276,8 @@ class Scrubbing:
             self._on_fetch(link, message)
 
     def _on_fetch(self, link: Link, fetch: Fetch) -> None:
-        if link.id in self._serving:
-            return  # who asks before it has the answer asks again
+        if not self._giving.begins(link):
+            return
         index, after_seq = self.raft.index, fetch.after_seq
         why = ""
         if after_seq >= self.raft.durable_seq:
@@ -284,24 +285,20 @@ class Scrubbing:
         elif not index.ends_at(after_seq) or index.checksum_at(after_seq) != fetch.after_checksum:
             why = DIFFERS
         if why:
-            self._answer(link, fetch.token, b"", why)
+            self._give(link.id, fetch.token, b"", why)
         else:
-            self._serving.add(link.id)
             read = FetchRecords(link.id, fetch.token, after_seq, min(fetch.bytes_max, FETCH_BYTES_MAX))
             self.node.outputs.reads.append(read)
 
     def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
-        self._serving.discard(link_id)
         if why == DAMAGED:
             self.suspect(after_seq)
-        link = self.node.peers.links.find(link_id)
-        if link is not None:
-            self._answer(link, token, records, why)
+        self._give(link_id, token, records, why)
 
-    def _answer(self, link: Link, token: int, records: bytes, why: str) -> None:
+    def _give(self, link_id: int, token: int, records: bytes, why: str) -> None:
         leader = self.raft.leading
         leads = leader is not None and leader.has_committed
-        self.node.peers.links.send(link, Fetched(token, records, why, leads))
+        self._giving.give(link_id, Fetched(token, records, why, leads))
 
     def on_records_gone(self, link: Link) -> None:
         self.fetching.on_gone(link)

@@ -34,6 +34,7 @@ from kvnode.log.mark import Mark
 from kvnode.node import wire
 from kvnode.node.deeds import DAMAGED, DIFFERS, ENDS, Event, FetchFromDamaged, GiveUp, HealHole, Outputs
 from kvnode.node.fetching import FETCH_BYTES_MAX, Fetching
+from kvnode.node.giving import Giving
 from kvnode.node.links import Link, Links
 from kvnode.node.wire import CONTROL, DATA, RECORDS, Fetch, Fetched
 
@@ -76,7 +77,6 @@ class SetAside:
         self._is_writing = self._is_full = False
         self._begin_due_ms = inf
         self._peers = tuple(peer.id for peer in config.peers)
-        self._serving: set[int] = set()  # links: one question of each at a time
         self._lost_since_ms: float | None = None
         self._lost_ms_max = LOST_AFTER_ELECTION_TIMEOUTS * config.election_timeout_max_ms
         self._told: dict[str, str] | None = None
@@ -89,9 +89,10 @@ class SetAside:
         frame_bytes_max = config.record_bytes_max + wire.ENVELOPE_BYTES_MAX
         self._links = Links(self, cluster_id, config.id, self._peers, frame_bytes_max)
         self._links.refuses = {CONTROL: REFUSAL, DATA: REFUSAL}
+        self._giving = Giving(self._links)
         self._fetching = Fetching(self, self._links, self._peers, random.getrandbits(48))
-        self._began = False
         self._began_ms = now_ms
+        self._go_on()
 
     def __repr__(self) -> str:
         return f"SetAside holes={len(self._holes)} at={self._at.seq} {self._fetching!r}"
@@ -99,9 +100,6 @@ class SetAside:
     def turn(self, now_ms: float, wall_ms: float, events: Iterable[Event]) -> Outputs:
         """Take the events in order; the outputs are to be carried out in full. An exception ends the node."""
         self.now_ms = now_ms
-        if not self._began:
-            self._began = True
-            self._go_on()
         for handler, arguments in events:
             getattr(self, handler)(*arguments)
         if now_ms >= self._begin_due_ms:
@@ -190,7 +188,6 @@ class SetAside:
             return
         self._astray = set()  # they may have another history by now
         hole = self._holes[0]
-        self._fetching.ask_later(without=frozenset())
         self._refusals.update(answers)
         answers = self._refusals
         is_early = not answers and self.now_ms - self._began_ms < FIRST_ANSWERS_MS
@@ -262,10 +259,7 @@ class SetAside:
         self.outputs.restart = True
 
     def on_fetched(self, link_id: int, token: int, after_seq: int, records: bytes, why: str) -> None:
-        self._serving.discard(link_id)
-        link = self._links.find(link_id)
-        if link is not None:
-            self._links.send(link, Fetched(token, records, why, leads=False))
+        self._giving.give(link_id, Fetched(token, records, why, leads=False))
 
     # Events: links
 
@@ -290,8 +284,7 @@ class SetAside:
     def on_message(self, link: Link, message: wire.PeerMessage | wire.RecordsMessage) -> None:
         if isinstance(message, Fetched) and link.is_dialed:
             self._fetching.on_fetched(link.peer, message)
-        elif isinstance(message, Fetch) and not link.is_dialed and link.id not in self._serving:
-            self._serving.add(link.id)
+        elif isinstance(message, Fetch) and not link.is_dialed and self._giving.begins(link):
             place = (message.after_seq, message.after_checksum)
             bytes_max = min(message.bytes_max, FETCH_BYTES_MAX)
             self.outputs.reads.append(FetchFromDamaged(link.id, message.token, *place, bytes_max))

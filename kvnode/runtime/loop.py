@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvnode.config import Config
+from kvnode.log.healing.damaged import DamagedLog
 from kvnode.log.wal import WriteAheadLog
 from kvnode.node.deeds import Event, Outputs
 from kvnode.node.node import Node
@@ -20,9 +21,6 @@ from kvnode.runtime.disk import Worker
 from kvnode.runtime.loading import READING, SET_ASIDE
 from kvnode.runtime.slow_fsyncs import SlowFsyncs
 from kvnode.runtime.writing import Reading, Writing
-
-if TYPE_CHECKING:
-    from kvnode.log.healing.damaged import DamagedLog
 
 DRAIN_S_MAX = 4.5
 """A node that was asked to stop is gone after this long, whatever is still pending."""

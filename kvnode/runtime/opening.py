@@ -7,10 +7,11 @@ import gc
 import time
 from collections.abc import Iterable
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kvnode.config import Config
 from kvnode.log.errors import DamageError, DiskError, LogError
+from kvnode.log.healing.damaged import DamagedLog
 from kvnode.log.identity import cluster_id
 from kvnode.log.record import Record
 from kvnode.log.recovery import Recovered, open_log
@@ -21,9 +22,6 @@ from kvnode.node.set_aside import SetAside
 from kvnode.runtime.loop import Runtime
 from kvnode.store.keyspace import KeySpace
 from kvnode.store.limits import Limits
-
-if TYPE_CHECKING:
-    from kvnode.log.healing.damaged import DamagedLog
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """What the hot path allocates has no cycles: collections are for the rest, and rare."""
@@ -105,7 +103,7 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
 def _report_opened(recovered: Recovered, logger: Any) -> None:
     identity = recovered.identity
     level, event = logger.warning, "mended while the log was opened"
-    if identity.set_aside:
+    if recovered.is_damaged:
         level, event = logger.error, "damage in the data directory"
     for finding in recovered.findings:
         level(event, what=finding)
@@ -116,8 +114,6 @@ def _report_opened(recovered: Recovered, logger: Any) -> None:
 
 
 async def _open_set_aside(config: Config, runtime: Runtime, logger: Any) -> tuple[SetAside, DamagedLog]:
-    from kvnode.log.healing.damaged import DamagedLog
-
     identity = cluster_id(config.member_ids, config.cluster_name)
     log = await asyncio.to_thread(
         DamagedLog.open,

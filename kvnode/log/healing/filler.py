@@ -26,8 +26,8 @@ from kvnode.log.healing.picture import Break
 from kvnode.log.healing.runs import SegmentRuns
 from kvnode.log.identity import Identity
 from kvnode.log.mark import Mark
-from kvnode.log.record import BadRecord, Record, SegmentHeader, decode_at, encode_header, split, why_not_next
-from kvnode.log.segment import segment_name
+from kvnode.log.record import BadRecord, Record, decode_at, encode_header, split, why_not_next
+from kvnode.log.segment import header_after, segment_name
 
 
 class Filler:
@@ -143,9 +143,7 @@ class Filler:
         draft = Draft(self._files, self._right.path.with_name(name))
         self.drafts.append(draft)
         if has_header:
-            identity, end = self._identity, self.end
-            header = SegmentHeader(identity.cluster_id, identity.node_id, end.seq + 1, end.checksum, end.term)
-            draft.write(encode_header(header))
+            draft.write(encode_header(header_after(self.end, self._identity)))
         return draft
 
     def _fits_after(self) -> bool:

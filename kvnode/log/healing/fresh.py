@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kvnode.log.errors import NoSpaceError
-from kvnode.log.files import CHUNK_BYTES, Files
+from kvnode.log.files import CHUNK_BYTES, Files, file_size
 from kvnode.log.healing.draft import Draft
 
 
@@ -40,10 +40,4 @@ def _copy(draft: Draft, start: int, end: int, readable: int) -> None:
 
 def _size(files: Files, path: Path) -> int:
     """0 where the file is missing."""
-    if files.kind(path) != "file":
-        return 0
-    fd = files.open_read(path)
-    try:
-        return files.size(fd)
-    finally:
-        files.close(fd)
+    return file_size(files, path) if files.kind(path) == "file" else 0

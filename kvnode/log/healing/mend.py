@@ -16,8 +16,8 @@ from kvnode.log.discard import Cut, copy_end, discarded, move_segments
 from kvnode.log.files import Files, replace_durably
 from kvnode.log.identity import Identity, encode_identity
 from kvnode.log.mark import Mark, encode_mark
-from kvnode.log.record import SegmentHeader, encode_header
-from kvnode.log.segment import segment_name
+from kvnode.log.record import encode_header
+from kvnode.log.segment import header_after, segment_name
 
 
 def take_right_away(files: Files, directory: Path, identity: Identity, reason: str) -> Identity:
@@ -49,7 +49,7 @@ def cut_off(
     go.
     """
     discarded(files, directory)
-    header = SegmentHeader(identity.cluster_id, identity.node_id, end.seq + 1, end.checksum, end.term)
+    header = header_after(end, identity)
     path, offset = kept or (directory, 0)
     copies: list[Path] = []
     size = 0

@@ -13,8 +13,8 @@ from kvnode.log.files import Files
 from kvnode.log.healing.lookup import read_mark_at, read_record_after, segment_after
 from kvnode.log.identity import Identity
 from kvnode.log.mark import Mark
-from kvnode.log.record import BadRecord, Record, SegmentHeader, encode_header, split, why_not_after, why_not_next
-from kvnode.log.segment import Segment
+from kvnode.log.record import BadRecord, Record, encode_header, split, why_not_after, why_not_next
+from kvnode.log.segment import Segment, header_after
 
 Patch = tuple[Segment, int, bytes]
 """A segment, an offset in its file, and the bytes that belong there."""
@@ -80,11 +80,6 @@ def place_header(files: Files, segments: Sequence[Segment], end: Mark, identity:
             "within", f"the header of the segment had {segment.start} bytes, the new one has {len(header)}"
         )
     return segment, 0, header
-
-
-def header_after(mark: Mark, identity: Identity) -> SegmentHeader:
-    """The header of a segment that goes on after `mark`."""
-    return SegmentHeader(identity.cluster_id, identity.node_id, mark.seq + 1, mark.checksum, mark.term)
 
 
 def _mark_at(files: Files, segments: Sequence[Segment], end: Mark, seq: int) -> Mark | None:

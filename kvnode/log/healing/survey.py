@@ -24,7 +24,7 @@ from kvnode.log.directory import (
     segment_paths,
 )
 from kvnode.log.errors import LogError
-from kvnode.log.files import REAL, Files
+from kvnode.log.files import REAL, Files, file_size
 from kvnode.log.healing.picture import Picture, resolve
 from kvnode.log.healing.runs import Run, SegmentRuns, read_runs
 from kvnode.log.identity import Identity, refuse_foreign
@@ -203,7 +203,7 @@ def read_segments(
     found = segment_paths(files, directory)
     report = None
     if progress is not None:
-        done, total = 0, sum(_size(files, path) for _, path in found)
+        done, total = 0, sum(file_size(files, path) for _, path in found)
 
         def report(count: int) -> None:
             nonlocal done
@@ -253,13 +253,5 @@ def describe_tail(files: Files, path: Path, offset: int, last_seq: int) -> str:
                 kind = "within a record"
         is_followed = window.find_after(offset, last_seq + 1, SEQ_MAX) is not None
         return f"the log ends {kind}{', and valid records follow' if is_followed else ''}"
-    finally:
-        files.close(fd)
-
-
-def _size(files: Files, path: Path) -> int:
-    fd = files.open_read(path)
-    try:
-        return files.size(fd)
     finally:
         files.close(fd)

@@ -11,11 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvnode.log import mark as marks
-from kvnode.log.directory import read_identity
+from kvnode.log import directory
 from kvnode.log.errors import LogError
-from kvnode.log.files import CHUNK_BYTES, REAL, Files, read_file
-from kvnode.log.mark import Mark, decode_mark
+from kvnode.log.files import CHUNK_BYTES, REAL, Files, file_size, read_file
+from kvnode.log.mark import Mark
 from kvnode.log.notes import NOTE_BYTES_MAX
 from kvnode.log.record import SEQ_MAX, BadRecord
 from kvnode.log.segment import first_seq_of, read_header, refuse_newer
@@ -85,10 +84,9 @@ def look_at(path: Path | str, files: Files = REAL, *, from_name: str = "") -> Li
 
 def read_mark(path: Path, files: Files = REAL) -> Mark | None:
     """The mark of a data directory; None when it can not be read, which may be for a moment only."""
-    try:
-        return decode_mark(read_file(files, path / marks.NAME, NOTE_BYTES_MAX))
-    except (OSError, BadRecord):
-        return None
+    with suppress(OSError, BadRecord, LogError):
+        return directory.read_mark(files, path)
+    return None
 
 
 def find_owner(listing: Listing, files: Files = REAL) -> Owner:
@@ -99,7 +97,7 @@ def find_owner(listing: Listing, files: Files = REAL) -> Owner:
             return _owner_by_header(files, path)
         return Owner("?", "?")
     with suppress(OSError, BadRecord, LogError):
-        identity = read_identity(files, path)
+        identity = directory.read_identity(files, path)
         return Owner(identity.cluster_id, identity.node_id)
     for segment in listing.segments:
         with suppress(OSError, BadRecord):
@@ -139,11 +137,7 @@ def _look_at_directory(files: Files, path: Path, from_name: str) -> Listing:
 def _size_up(files: Files, path: Path) -> SegmentFile:
     if files.kind(path) not in ("file", None):
         raise LogError(f"can not read {path}: it is no plain file.")
-    fd = files.open_read(path)
-    try:
-        return SegmentFile(path, first_seq_of(path.name) or 0, files.size(fd))
-    finally:
-        files.close(fd)
+    return SegmentFile(path, first_seq_of(path.name) or 0, file_size(files, path))
 
 
 def _look_at_file(files: Files, path: Path) -> SegmentFile:

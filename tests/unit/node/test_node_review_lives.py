@@ -231,8 +231,8 @@ def test_who_leads_tells_so_only_when_it_has_committed(monkeypatch: pytest.Monke
     fill(cluster, 3)
     node = cluster["A"]
     told: list[bool] = []
-    monkeypatch.setattr(node.peers.links, "send", lambda _, message: told.append(message.leads))
-    node.scrubbing._answer(cast(Any, None), 1, b"", "ends")
+    monkeypatch.setattr(node.scrubbing._giving, "give", lambda _, message: told.append(message.leads))
+    node.scrubbing._give(0, 1, b"", "ends")
     monkeypatch.setattr(type(node.raft.leading), "has_committed", False)
-    node.scrubbing._answer(cast(Any, None), 1, b"", "ends")
+    node.scrubbing._give(0, 1, b"", "ends")
     assert told == [True, False]
