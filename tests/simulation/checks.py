@@ -1,11 +1,13 @@
 """What must hold after every turn of every node, in every run.
 
 S1  one leader in a term                      S5  commit seq and term never go back while a node lives
-S2  logs agree where they are committed       S6  what is committed is durable at a majority
+S2  logs agree where they are committed       S6  what is committed is durable at a majority, what is told is committed
 S3  what is committed never changes           S7  no member votes twice in a term, over all its lives
-S4  applied in order, never beyond commit     S8  equal key spaces at equal seqs (at the end: see run.py)
+S4  applied in order, never beyond commit     S8  equal key spaces at equal seqs
 
-and what a message promises when it leaves: a vote and a term are on the disk, and so is all that is acknowledged.
+S9, linearizable, is judged at the end of a run (verdict.py), and so is S10, that a healed cluster converges (run.py);
+and what a message promises is checked when it leaves: a vote and a term are on the disk, and so is all that is
+acknowledged.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from kvnode.node.node import Node
 from kvnode.raft import LogIndex
 from kvnode.raft import messages as m
 from kvnode.raft.candidate import Candidate
+from kvnode.store.keyspace import KeySpace
+from tests.simulation.clients import Request
 from tests.simulation.host import Host
 from tests.simulation.world import Violation, World
 
@@ -33,6 +37,7 @@ class Checks:
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
         self._seen: dict[str, tuple[int, int, int, int]] = {}  # host -> (life, commit, applied, term)
+        self._digests: dict[int, int] = {}  # applied seq -> of the key space there, whoever was there first
         self._past: dict[str, list[tuple[LogIndex, int]]] = {host.id: [] for host in hosts}
         self._present: dict[str, Node] = {}
         for host in hosts:
@@ -89,6 +94,8 @@ class Checks:
         self._check_role(host, node)
         if life != host.life or raft.commit_seq != commit_before:
             self._check_commit(host, raft.index, raft.commit_seq)
+        if life != host.life or applied_seq != applied_before:
+            self._check_key_space(host, node.applier.keyspace, applied_seq)
         self._seen[host.id] = (host.life, raft.commit_seq, applied_seq, raft.term)
 
     def _check_role(self, host: Host, node: Node) -> None:
@@ -116,6 +123,17 @@ class Checks:
         holders = [each.id for each in self.hosts if self._holds(each, seq)]
         is_majority = len(holders) > len(self.hosts) // 2
         self._require(is_majority, host, f"S6 commits seq {seq}, which is durable at {holders} alone")
+
+    def _check_key_space(self, host: Host, keyspace: KeySpace, seq: int) -> None:
+        digest = hash(frozenset(keyspace._values.items()))
+        known = self._digests.setdefault(seq, digest)
+        self._require(digest == known, host, f"S8 the key space differs from another at seq {seq}")
+
+    # When a reply arrives
+
+    def on_seq(self, request: Request) -> None:
+        if request.seq is not None and request.seq > self.committed_seq:
+            raise Violation(f"S6 a reply tells a seq beyond what is committed, {self.committed_seq}: {request}")
 
     def _holds(self, host: Host, seq: int) -> bool:
         """Whether it ever had the record durably: also on a disk that was wiped since."""

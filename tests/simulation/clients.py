@@ -5,6 +5,7 @@ Each value that is written is unique, so that a reply tells where in history it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,12 @@ class Client:
         self._reader = hiredis.Reader()
         self._tells_seq = self._reads_locally = False
         self._number_of_value = 0
+        self.on_seq: Callable[[Request], None] = lambda request: None
+        """Called for each reply that tells a seq."""
+
+    @property
+    def has_asked_all(self) -> bool:
+        return self._requests_left <= 0 and not self.pending
 
     def connect(self) -> None:
         if self._connection is not None or self.is_done:
@@ -99,8 +106,8 @@ class Client:
             self.world.after(self.random.expovariate(1 / options.think_ms), self.step)
 
     def go_on(self, requests: int) -> None:
-        """Some more, once all is healed."""
-        self._requests_left += requests
+        """So many more and no others, now that all is healed."""
+        self._requests_left = requests
         self.step()
 
     def _maybe_leave(self) -> None:
@@ -192,6 +199,7 @@ class Client:
         if self._tells_seq and not request.is_mode:
             if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], int):
                 request.seq, request.reply = reply
+                self.on_seq(request)
             elif not isinstance(reply, hiredis.ReplyError):
                 raise Violation(f"a reply without its seq: {request}")
 

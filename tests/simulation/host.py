@@ -46,6 +46,9 @@ class Host:
         self.members = members
         self.cluster = cluster_id(each.id for each in members)
         self.random = world.random(f"host {self.id}")
+        clock = world.random(f"clock {self.id}")
+        self._clock_rate = 1 + clock.uniform(-1, 1) * world.options.clock_drift
+        self._clock_offset_ms = clock.choice((0.0, 1e3, 1e9))
         self.disk = MemoryDisk()
         self.life = 0
         self.machine: Node | SetAside | None = None
@@ -92,6 +95,11 @@ class Host:
     def next_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+    @property
+    def now_ms(self) -> float:
+        """Of this machine's monotonic clock."""
+        return self.world.now_ms * self._clock_rate + self._clock_offset_ms
 
     @property
     def wall_ms(self) -> float:
@@ -164,7 +172,7 @@ class Host:
 
         log_options = LogOptions(segment_bytes=options.segment_bytes, reserve_bytes=options.reserve_bytes)
         random = Random(self.random.getrandbits(64))
-        now_ms = self.world.now_ms
+        now_ms = self.now_ms
         try:
             recovered = open_log(DIRECTORY, **self._whose, options=log_options, files=self.disk, on_record=take)
         except DamageError as damage:
@@ -187,7 +195,7 @@ class Host:
                 now_ms=now_ms,
                 wall_ms=self.wall_ms,
             )
-        self._writing = Writing(self.log, self._post_all, lambda: self.world.now_ms / 1000)
+        self._writing = Writing(self.log, self._post_all, lambda: self.now_ms / 1000)
         self._reader = Reading(self.log, self._post_all)
         self._writing.begin()
         self._retry_writing(self.life)
@@ -308,7 +316,7 @@ class Host:
             return
         events, self._inbox = self._inbox, []
         self.world.events += len(events) + 1
-        outputs = self.machine.turn(self.world.now_ms, self.wall_ms, events)
+        outputs = self.machine.turn(self.now_ms, self.wall_ms, events)
         self.watch(self)
         self._carry_out(outputs)
         if outputs.restart:
@@ -316,7 +324,8 @@ class Host:
             return
         if outputs.wants_turn:
             self._post_turn()
-        due_ms = max(outputs.deadline_ms, self.world.now_ms + 0.01)
+        wait_ms = (outputs.deadline_ms - self.now_ms) / self._clock_rate
+        due_ms = self.world.now_ms + max(wait_ms, 0.01)
         if due_ms < 1e15 and (self._timer_ms is None or self._timer_ms > due_ms):
             self._timer_ms = due_ms
             self.world.at(due_ms, self._on_timer, self.life, due_ms)

@@ -69,6 +69,8 @@ class Options:
     scrub_pause_ms: int
     # faults that came later: drawn last, so that older seeds draw what they drew
     forge_every_ms: float
+    clock_drift: float
+    """The monotonic clock of a member is wrong by up to this share, and begins anywhere."""
 
     def __str__(self) -> str:
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
@@ -152,4 +154,5 @@ def draw(seed: int) -> Options:
         entries_per_turn=pick((3, 50, 20_000)),
         scrub_pause_ms=pick((200, 1000, 3_600_000)),
         forge_every_ms=pick((DAMAGE_NONE, DAMAGE_NONE, 3000)),
+        clock_drift=pick((0, 0, 0.01, 0.05)),
     )
