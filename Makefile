@@ -28,8 +28,9 @@ lint: $(READY)   ## ruff
 types: $(READY)  ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(READY)   ## the whole test suite
-	$(BIN)/pytest
+unit: $(READY)   ## the whole test suite: two at a time, then what wants the machine for itself
+	$(BIN)/pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -m alone
 
 SEED ?= 1
 RUNS ?= 1000

@@ -53,20 +53,20 @@ def operations(draw: st.DrawFn, keys: list[bytes]) -> Operation:
     return Operation(0, kind, key, draw(argument), invoked, returned, status, draw(result) if status is OK else None)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(operations([b"a"]), max_size=5))
 def test_one_key_by_definition(history: History) -> None:
     assert check(history).is_linearizable == is_linearizable(history, Keys([b"a"]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(operations([b"a", b"b"]), max_size=5))
 def test_two_keys_by_definition(history: History) -> None:
     """Also that to check keys alone, where nothing ties them, changes no verdict."""
     assert check(history).is_linearizable == is_linearizable(history, Keys([b"a", b"b"]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 10**6), st.data())
 def test_nearly_right_by_definition(seed: int, data: st.DataObject) -> None:
     """Any replies at any times are mostly wrong at once. Here most of them are right."""

@@ -47,7 +47,7 @@ def result_of(reply: Any) -> Any:
     return tuple(reply) if isinstance(reply, list) else reply
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(requests(), max_size=12))
 def test_as_the_product(asked: list[tuple[str, Any, Any]]) -> None:
     keyspace = KeySpace()

@@ -40,14 +40,14 @@ def histories(draw: st.DrawFn, size_max: int) -> History:
     return history
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories(6))
 def test_by_definition(history: History) -> None:
     history = [each._replace(result=b"OK") if each.kind == "SET" and each.status is OK else each for each in history]
     assert check(history).is_linearizable == is_linearizable(history, Keys([b"k"]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(histories(12))
 def test_as_the_black_box(history: History) -> None:
     history = [each._replace(result=b"OK") if each.kind == "SET" and each.status is OK else each for each in history]

@@ -207,7 +207,7 @@ def test_spoilt_runs_are_found(workload: Callable[[], Any], spoil: Callable[[Ran
         assert not check(history, enumerate(entries, 1)).is_linearizable, f"seed {seed}"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 10**6), st.data())
 def test_what_it_accepts_is_linearizable(seed: int, data: st.DataObject) -> None:
     """Replies, seqs and times changed at random: whenever a witness is found, the black box finds an order too."""

@@ -236,6 +236,7 @@ def test_writes_that_nobody_waits_for(shared: Cluster, node: str) -> None:
     shared.wait_until_equal()
 
 
+@pytest.mark.alone
 def test_long_reads_hold_up_nobody(shared: Cluster, node: str) -> None:
     """Reads of the whole key space are done in slices: none takes 50 ms, four times that is for a busy machine."""
     loader = shared.client(shared.wait_for_leader(), socket_timeout=20)

@@ -26,6 +26,7 @@ SEEDS_WITH_A_PAST = (16, 40, 67)
 """Each found a defect once."""
 
 
+@pytest.mark.alone
 def test_a_thousand_seeds() -> None:
     began = time.monotonic()
     done = events = 0

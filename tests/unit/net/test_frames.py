@@ -107,7 +107,6 @@ def test_a_large_frame_is_not_joined_for_every_chunk() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.data())
-@settings(deadline=None)
 def test_frames_cut_anywhere(bodies: list[bytes], data: st.DataObject) -> None:
     wire = b"".join(len(body).to_bytes(4, "big") + body for body in bodies)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=10)))
@@ -174,7 +173,7 @@ def test_nested_headers_of_long_arrays_take_bounded_memory(size: int, bytes_max:
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_body_is_an_array_or_an_error(body: bytes) -> None:
     try:
         message = unpack(body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kvnode.net.inline import split_words
@@ -44,13 +44,11 @@ def quoted(word: bytes) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=20)))
-@settings(deadline=None)
 def test_any_word_can_be_quoted(words: list[bytes]) -> None:
     assert split_words(b" ".join(map(quoted, words))) == words
 
 
 @given(st.text(alphabet="\"'\\x4a \t", max_size=30))
-@settings(deadline=None)
 def test_any_line_has_words_or_unbalanced_quotes(line: str) -> None:
     words = split_words(line.encode())
     assert words is None or all(len(word) <= len(line) for word in words)

@@ -6,7 +6,7 @@ from typing import Any
 
 import hiredis
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kvnode.invariant import InvariantError
@@ -84,7 +84,6 @@ def as_client_sees(reply: Any, protocol: int) -> Any:
 
 
 @given(st.lists(replies, max_size=5), st.sampled_from([RESP2, RESP3]))
-@settings(deadline=None)
 def test_a_client_reads_what_was_encoded(sent: list[Any], protocol: int) -> None:
     reader = hiredis.Reader()
     reader.feed(b"".join(encode(reply, protocol) for reply in sent))

@@ -280,7 +280,6 @@ def chunks_of(draw: st.DrawFn, data: bytes) -> list[bytes]:
 
 
 @given(commands=pipelines, data=st.data())
-@settings(deadline=None)
 def test_any_pipeline_cut_anywhere_gives_its_commands(commands: list[list[bytes]], data: st.DataObject) -> None:
     wire = b"".join(array(*command) for command in commands)
     expected = (commands, None)
@@ -298,7 +297,7 @@ fragments = st.one_of(st.binary(max_size=8), st.sampled_from(FRAGMENTS))
 
 
 @given(wire=st.lists(fragments, max_size=20).map(b"".join), data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_any_bytes_parse_or_set_the_fault_the_same_however_they_are_cut(wire: bytes, data: st.DataObject) -> None:
     commands, fault = parse(wire, request_bytes_max=150)
     assert parse(*single_bytes(wire), request_bytes_max=150) == (commands, fault)

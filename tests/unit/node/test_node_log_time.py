@@ -71,7 +71,7 @@ def test_a_restart_goes_on_from_the_time_of_the_log() -> None:
     assert times(cluster, "B")[-1] >= last
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     steps=st.lists(
         st.tuples(st.sampled_from("ABC"), st.integers(-HOUR_MS, HOUR_MS), st.integers(0, 400)), min_size=1, max_size=6

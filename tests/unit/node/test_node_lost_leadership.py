@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.node.small_cluster import Client, Cluster, led_by
@@ -257,7 +257,7 @@ REQUESTS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     pipeline=st.lists(st.lists(REQUESTS, min_size=1, max_size=3), min_size=1, max_size=5),
     fate=st.sampled_from(FATES),

@@ -125,7 +125,7 @@ def test_a_long_read_tells_the_seq_of_what_it_saw(at: str) -> None:
 REQUESTS = st.sampled_from(["INCR a", "GET a", "INCR b", "GET b", "UPD c 1", "DBSIZE", "PING"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     chunks=st.lists(st.tuples(st.integers(0, 2), st.lists(REQUESTS, min_size=1, max_size=3), st.booleans()), max_size=8)
 )
