@@ -119,6 +119,16 @@ class LinkConnection(asyncio.Protocol):
         if self.id in self.runtime.links:
             self.runtime.post("on_link_bytes", self.id, data)
 
+    def pause_writing(self) -> None:
+        """Who leaves its answers unread is not read from, or it could ask for ever more. Answers go to those who have
+        dialed; on what this node has dialed nothing comes in that could wait."""
+        if self.member is None:
+            self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.member is None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
     def connection_lost(self, error: Exception | None) -> None:
         if self.runtime.links.pop(self.id, None) is not None:
             self.runtime.post("on_link_closed", self.id)
