@@ -52,7 +52,8 @@ class Reading:
         pass
 
     def perform(self, deeds: Sequence[Performable]) -> None:
-        self._post_all([deed.perform(self._log) for deed in deeds])
+        for deed in deeds:  # one by one: what was read is large, and may be wanted by nobody any more
+            self._post_all([deed.perform(self._log)])
 
     def pause(self) -> None:
         pass
