@@ -10,12 +10,13 @@ import select
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from kvnode.log.identity import cluster_id
 from kvnode.net.frames import Frames, frame, unpack
 from kvnode.node import wire
-from tests.cluster.harness import HOST, Cluster, eventually
+from tests.cluster.harness import Cluster, eventually
 from tests.cluster.wire import Wire
 
 T = TypeVar("T")
@@ -43,10 +44,8 @@ class PlayedMember:
 
     def close(self) -> None:
         for each in (self._listener, *self._sockets):
-            try:
+            with suppress(OSError):  # it has gone already
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has gone already
             each.close()
         for thread in self._threads:
             thread.join(10)

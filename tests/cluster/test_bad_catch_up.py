@@ -1,7 +1,7 @@
 """X11: a member that asks for what it has missed, and asks nonsense, or a hundred times at once.
 
-The member is played by the test, towards a leader and a follower that run. It has two ways to ask: its Position, which a
-leader answers with records or with where to back up to, and Fetch, which any member answers, on the lane of records.
+The member is played by the test, towards a leader and a follower that run. It has two ways to ask: its Position, which
+a leader answers with records or with where to back up to, and Fetch, which any member answers, on the lane of records.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from kvnode.node.deeds import DIFFERS, ENDS
 from kvnode.node.fetching import FETCH_BYTES_MAX
 from kvnode.node.wire import CONTROL, RECORDS, CompareQuestion, Fetch, Fetched
 from kvnode.raft import messages as m
+from tests.cluster.conftest import CLUSTERS
 from tests.cluster.harness import Cluster, eventually
 from tests.cluster.played_member import Lane, PlayedMember
 
@@ -60,6 +61,7 @@ def _two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def two(_two: Cluster, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """The same nodes serve in the same term after the test as before it, and hold hardly more memory."""
+    request.node.stash[CLUSTERS] = [_two]
     pids, term = {id: _two.pid(id) for id in _two.running}, _two.info("A")["term"]
     before = {id: _two.resident_bytes(id) for id in _two.running}
     yield _two
@@ -255,15 +257,21 @@ def test_a_hundred_fetches_in_one_write(played: PlayedMember, leader: str) -> No
     assert answered[0] == 0
 
 
+def let_turns_pass(cluster: Cluster, node: str) -> None:
+    """The node has taken what was sent, and most likely has read what that asks for."""
+    until = cluster.info(node, "stats")["turns"] + 2
+    eventually(lambda: cluster.info(node, "stats")["turns"] >= until, "turns pass")
+
+
 def test_a_hundred_fetches_and_no_answer_is_read(played: PlayedMember, leader: str) -> None:
-    """Each is asked when the one before may have been answered already; the answers are not kept for ever."""
-    before = played.cluster.resident_bytes(leader)
+    """Each is asked when the one before may have been answered already; the answers do not pile up."""
+    cluster = played.cluster
+    before = cluster.resident_bytes(leader)
     with played.dial(leader, RECORDS) as lane:
         for token in range(HUNDRED):
             lane.send(Fetch(token, 0, 0, MIB))
-            read = played.cluster.info(leader, "stats")["turns"] + 2
-            eventually(lambda read=read: played.cluster.info(leader, "stats")["turns"] >= read, "turns pass")  # type: ignore[misc]
-        assert played.cluster.resident_bytes(leader) - before < RISE_MAX
+            let_turns_pass(cluster, leader)
+        assert cluster.resident_bytes(leader) - before < RISE_MAX
         assert split(lane.take().records)[0].first_seq == 1
 
 
