@@ -73,6 +73,30 @@ def test_a_member_with_a_hole_takes_the_records_from_another_and_then_takes_part
     assert cluster.local("B", "key16") == VALUE.encode()
 
 
+def test_exactly_what_is_bad_is_fetched_and_there_is_no_vote_meanwhile(tmp_path: Path) -> None:
+    """X8: B and C were a majority, but for one record of B, which the disk of C does not give for a while."""
+    cluster = filled(tmp_path)
+    before = raws(cluster, "B", 10**9)
+    bad = place_of(cluster, "B", 17).record
+    flip(cluster, "B", 17)
+    cluster.start("C")
+    cluster.hosts["C"].reader_is_stopped = True
+    cluster.start("B")
+    term = cluster["C"].raft.term
+    cluster.run(10_000)
+    assert is_set_aside(cluster, "B")
+    assert not cluster["C"].raft.leading
+    assert cluster["C"].raft.term == term
+    assert raws(cluster, "B", 10**9) == [raw for raw in before if raw != bad.raw], "the others are where they were"
+    cluster.hosts["C"].reader_is_stopped = False
+    cluster.run(10_000)
+    healed = [fields for _, event, fields in cluster.hosts["B"].notes if event.startswith("healed")]
+    size = bad.last_seq - bad.first_seq + 1
+    assert healed == [{"entries": size, "bytes": len(bad.raw), "from_members": "C"}]
+    assert raws(cluster, "B", 10**9)[: len(before)] == before
+    assert cluster.leaders
+
+
 def test_no_leader_is_needed(tmp_path: Path) -> None:
     """Two of three are set aside, so there is no majority until they have healed each other."""
     cluster = filled(tmp_path)
