@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.scenarios.runner import run_file
 
-SCRIPTS = sorted(Path(__file__).parent.rglob("*.txt"))
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SCRIPTS = sorted(HERE.rglob("*.txt"))
+NAMED = re.findall(r"`([\w/]+\.(?:txt|py))(?:::(\w+))?`", (HERE / "README.md").read_text())
+"""What the README names: (file, test in it or nothing)."""
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -21,3 +26,16 @@ def test_scenario(path: Path) -> None:
 
 def test_each_script_says_what_it_is_about() -> None:
     assert [path.name for path in SCRIPTS if not path.read_text().startswith("# ")] == []
+
+
+def test_each_script_stands_in_the_readme() -> None:
+    named = {HERE / name for name, _ in NAMED}
+    assert [str(path.relative_to(HERE)) for path in SCRIPTS if path not in named] == []
+
+
+def test_what_the_readme_names_is_there() -> None:
+    assert len(NAMED) > len(SCRIPTS)
+    for name, test in NAMED:
+        path = HERE / name if (HERE / name).exists() else ROOT / name
+        assert path.is_file(), name
+        assert not test or f"def {test}(" in path.read_text(), f"{name}::{test}"
