@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from tests.cluster.harness import Cluster, eventually
 from tests.cluster.load import load
 from tests.cluster.test_kills import check_everywhere
@@ -42,6 +44,7 @@ class Stopwatch:
         return took[len(took) * 99 // 100]
 
 
+@pytest.mark.alone
 def test_it_ends_while_clients_write_at_full_rate(cluster: Cluster) -> None:
     """They are held up hardly longer than they hold each other up: measured, 99 of 100 writes within 15 ms, not 9."""
     node = cluster.followers()[0]
