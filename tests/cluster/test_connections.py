@@ -50,6 +50,7 @@ def slowest_s(cluster: Cluster, node: str, count: int = 50) -> float:
     return slowest
 
 
+@pytest.mark.alone
 def test_a_thousand_idle_connections(shared: Cluster, node: str) -> None:
     before = shared.resident_bytes(node)
     began = time.monotonic()
@@ -102,6 +103,7 @@ def slow_wire(cluster: Cluster, node: str) -> Wire:
     return connection
 
 
+@pytest.mark.alone
 def test_a_client_that_does_not_read_large_values(shared: Cluster, node: str) -> None:
     """1000 times a value of 1 MiB is asked for and not taken: the node keeps a few of them, not all."""
     value = random.Random(6).randbytes(MIB)
@@ -164,6 +166,7 @@ def test_reads_that_can_not_be_confirmed_take_no_room(cluster: Cluster) -> None:
     cluster.wait_until_equal()
 
 
+@pytest.mark.alone
 def test_a_client_that_does_not_read_small_replies(shared: Cluster, node: str) -> None:
     """It sends pings for as long as anybody takes them, and reads none of the answers."""
     before = shared.resident_bytes(node)
@@ -224,6 +227,7 @@ def test_a_log_that_nobody_reads(make_cluster: Callable[..., Cluster]) -> None:
             process.stderr.close()
 
 
+@pytest.mark.alone
 def test_writes_that_nobody_waits_for(shared: Cluster, node: str) -> None:
     """A client that sends 20 MiB of writes, then closes without reading: the node and its neighbours are well."""
     value = b"x" * 10_000
