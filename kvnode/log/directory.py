@@ -19,7 +19,7 @@ from kvnode.log.identity import Identity, decode_identity, refuse_foreign
 from kvnode.log.mark import Mark, decode_mark
 from kvnode.log.notes import NOTE_BYTES_MAX, NewerNote
 from kvnode.log.record import BadRecord
-from kvnode.log.segment import first_seq_of, read_header, refuse_newer
+from kvnode.log.segment import first_seq_of, read_header, refuse_newer, written_size
 
 LOCK = "lock"
 _KINDS = {
@@ -195,7 +195,7 @@ def _holds_records(files: Files, path: Path) -> bool:
     """Whether a segment is more than a header alone. Raises BadRecord."""
     fd = files.open_read(path)
     try:
-        return files.size(fd) > read_header(files, fd)[1]
+        return written_size(files, fd) > read_header(files, fd)[1]
     finally:
         files.close(fd)
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvnode.log.errors import DiskError, NoSpaceError
-from kvnode.log.files import Files, file_size, replacing
+from kvnode.log.files import Files, replacing
 from kvnode.log.record import SegmentHeader, encode_header
-from kvnode.log.segment import segment_name
+from kvnode.log.segment import segment_name, written_size
 from kvnode.log.window import pieces_past_errors
 
 DISCARDED = "discarded"
@@ -58,7 +58,9 @@ def move_segments(files: Files, paths: Sequence[Path]) -> tuple[list[Path], int]
     size = 0
     for path in reversed(paths):
         target = free_name(files, discarded(files, path.parent), path.stem)
-        size += file_size(files, path)
+        fd = files.open_read(path)
+        size += written_size(files, fd)
+        files.close(fd)
         try:
             files.rename(path, target)
         except NoSpaceError:

@@ -25,7 +25,8 @@ A segment file begins with a header record, outside the chain; its payload begin
     ["kvnode log", format version, cluster id, node id, first_seq, prev_checksum, prev_term]
 
 All integers of msgpack and of the frame are big-endian. Limits: the payload has 1 to PAYLOAD_BYTES_MAX bytes.
-A zeroed or random tail can not pass for a record: the first byte is 0x92, and the checksum must hold.
+A zeroed or random tail can not pass for a record: the first byte is 0x92, and the checksum must hold. The last byte of
+a record is never zero (that of nil, or the LF of a reply): zeros behind the header that end a file belong to none.
 """
 
 from __future__ import annotations

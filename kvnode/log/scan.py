@@ -20,6 +20,7 @@ from kvnode.log.segment import (
     read_records,
     refuse_newer,
     why_header_is_wrong,
+    written_size,
 )
 
 
@@ -114,7 +115,7 @@ class Scan:
         add_last_seq, add_checksum, add_size = self.last_seqs.append, self.checksums.append, self.sizes.append
         add_segment_seq, add_end = segment.last_seqs.append, segment.ends.append
         try:
-            for record in read_records(self.files, fd, segment.start, self.files.size(fd), self._report):
+            for record in read_records(self.files, fd, segment.start, written_size(self.files, fd), self._report):
                 if record.first_seq != last_seq + 1 or record.prev_checksum != last_checksum or record.term < last_term:
                     reason = why_not_next(record, last_seq, last_term, last_checksum)
                     raise BadRecord(reason or "", end, may_be_torn=False)

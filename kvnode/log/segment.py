@@ -14,6 +14,7 @@ import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kvnode.invariant import invariant
@@ -31,6 +32,7 @@ from kvnode.log.record import (
 )
 
 HEADER_BYTES_MAX = 64 * 1024
+ZEROS_CHUNK_BYTES = 256 * 1024
 _NAME = re.compile(r"(\d{20})\.log\Z")
 
 
@@ -103,6 +105,25 @@ class Segment:
 def read_header(files: Files, fd: int) -> tuple[SegmentHeader, int]:
     """The header of an open segment file, and where it ends. Raises BadRecord; OSError where it can not be read."""
     return decode_header(_read_to_error(files, fd, min(files.size(fd), HEADER_BYTES_MAX), 0)[0])
+
+
+def written_size(files: Files, fd: int) -> int:
+    """The size of an open segment file without the zeros at its end: room laid out ahead (wal.py), or what a crash left
+    of a write. No record ends in a zero. What the disk does not give counts as written."""
+    end = files.size(fd)
+    while end:
+        start = max(0, end - ZEROS_CHUNK_BYTES)
+        try:
+            written = files.pread(fd, end - start, start).rstrip(b"\0")
+        except OSError:
+            return end
+        end = start + len(written)
+        if written:
+            break
+    if end < HEADER_BYTES_MAX:
+        with suppress(BadRecord, OSError):
+            end = max(end, read_header(files, fd)[1])  # which may end in zeros
+    return end
 
 
 def header_after(end: Mark, identity: Identity) -> SegmentHeader:

@@ -131,16 +131,6 @@ class Window:
                     return bad_at + size, record
         return self.find(bad_at + 1, low_seq, high_seq)
 
-    def are_zeros(self, start: int) -> bool:
-        """Whether the file holds nothing but zeros from `start` on, and at least one."""
-        at = start
-        while at < self.size:
-            self._load(at, self._chunk_bytes)
-            if not self._data or self._data.strip(b"\0") or self._is_unreadable(at, at + len(self._data)):
-                return False
-            at += len(self._data)
-        return start < self.size
-
     def _can_be_record(self, match: re.Match[bytes], offset: int, low_seq: int, high_seq: int) -> bool:
         if offset + HEADER_BYTES + int.from_bytes(match[1]) > self.size:
             return False

@@ -26,14 +26,16 @@ def chain(
     return records
 
 
-def open_memory(disk: MemoryDisk, *, segment_bytes: int = 400, seen: list[Record] | None = None) -> Recovered:
+def open_memory(
+    disk: MemoryDisk, *, segment_bytes: int = 400, lay_out_bytes: int = 1 << 20, seen: list[Record] | None = None
+) -> Recovered:
     """Open the log of node A on a disk in memory; the records read are added to `seen`."""
     return open_log(
         DIRECTORY,
         cluster_id=cluster_id(MEMBERS),
         node_id="A",
         members=MEMBERS,
-        options=LogOptions(segment_bytes=segment_bytes),
+        options=LogOptions(segment_bytes=segment_bytes, lay_out_bytes=lay_out_bytes),
         files=disk,
         on_record=None if seen is None else seen.append,
     )

@@ -61,6 +61,10 @@ class Layout:
             return -1
         return self.before + sum(start <= offset for start in self.starts) - (0 if offset == len(self.data) else 1)
 
+    def ends_cleanly(self, data: bytes) -> bool:
+        """Whether nothing but zeros follows where a record begins, or would."""
+        return data.rstrip(b"\0") in [self.data[:start].rstrip(b"\0") for start in self.starts]
+
 
 def layouts() -> list[Layout]:
     found = []
@@ -208,7 +212,7 @@ def test_the_last_segment_ends_at_every_length(synced: int, tail: str) -> None:
         if good < 0:
             # No crash leaves a segment without its header.
             check_tail_damage(disk, layout.before, what)
-        elif length in layout.starts and not TAILS[tail] and good >= synced:
+        elif layout.ends_cleanly(layout.data[:length] + TAILS[tail]) and good >= synced:
             check_whole(disk, good, what)
         elif good >= synced:
             check_torn(disk, good, what)
@@ -225,7 +229,7 @@ def test_a_segment_with_others_behind_it_ends_at_every_length(layout: Layout, sy
         disk = damaged_log(synced)
         disk.put(layout.path, layout.data[:length] + TAILS[tail])
         good = layout.good_in(layout.data[:length] + TAILS[tail])
-        is_clean = length in layout.starts and not TAILS[tail]
+        is_clean = layout.ends_cleanly(layout.data[:length] + TAILS[tail])
         if good >= synced and not is_clean:
             check_torn(disk, good, what)
         else:
@@ -247,14 +251,27 @@ def test_a_torn_tail_is_kept_aside_and_reported() -> None:
     assert str(recovered.cut.copy) in str(recovered.cut)
 
 
+@pytest.mark.parametrize("count", [1, 700, 1 << 20])
+def test_zeros_at_the_end_are_room_and_no_torn_write(count: int) -> None:
+    disk = damaged_log(11)
+    layout = LAYOUTS[-1]
+    disk.put(layout.path, layout.data + bytes(count))
+    assert look(disk).findings == []
+    recovered = open_memory(disk)
+    assert (recovered.cut, recovered.findings) == (None, [])
+    follow = encode(recovered.last_checksum, recovered.last_seq + 1, recovered.last_term, 0, 0, [["NOOP"]])
+    recovered.log.append([follow])
+    assert bytes(disk.file(layout.path).data).startswith(layout.data + follow.raw)
+    recovered.log.close()
+    assert bytes(disk.file(layout.path).data) == layout.data + follow.raw
+
+
 @pytest.mark.parametrize(
     ("tail", "words"),
     [
         (RECORDS[-1].raw[:-1], "the log ends within a record"),
         (RECORDS[-1].raw[:7], "the log ends within a record"),
         (b"\x92", "the log ends within a record"),
-        (bytes(700), "the log ends with zeros"),
-        (b"\0", "the log ends with zeros"),
         (b"*3\r\n$3\r\nSET\r\n", "the log ends with garbage"),
         (RECORDS[-1].raw[:-1] + b"\x55", "the log ends with a record with a wrong checksum"),
         (b"junk" + RECORDS[-1].raw, "the log ends with garbage, and valid records follow"),

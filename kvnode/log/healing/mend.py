@@ -17,7 +17,7 @@ from kvnode.log.files import Files, replace_durably
 from kvnode.log.identity import Identity, encode_identity
 from kvnode.log.mark import Mark, encode_mark
 from kvnode.log.record import encode_header
-from kvnode.log.segment import header_after, segment_name
+from kvnode.log.segment import header_after, segment_name, written_size
 
 
 def take_right_away(files: Files, directory: Path, identity: Identity, reason: str) -> Identity:
@@ -55,7 +55,7 @@ def cut_off(
     size = 0
     fd = None if kept is None else files.open_write(path)
     try:
-        if fd is not None and (size := files.size(fd) - offset):
+        if fd is not None and (size := max(written_size(files, fd) - offset, 0)):
             copies.append(copy_end(files, path, fd, offset, offset + size, header))
         if lowers_mark:
             save_mark(files, directory, end)

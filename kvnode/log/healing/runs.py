@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kvnode.log.files import Files
 from kvnode.log.record import HEADER_BYTES, BadRecord, Record, SegmentHeader, decode_header, why_not_next
-from kvnode.log.segment import HEADER_BYTES_MAX, Segment, refuse_newer, why_header_is_wrong
+from kvnode.log.segment import HEADER_BYTES_MAX, Segment, refuse_newer, why_header_is_wrong, written_size
 from kvnode.log.window import Window
 
 
@@ -108,7 +108,8 @@ class Run(Segment):
 class SegmentRuns:
     """One segment file: its runs in the order of the file, and why there is nothing good at the places between.
 
-    `first_seq`: by its name. `header`: None when it can not be read or is not this log's. `end`: the file's size.
+    `first_seq`: by its name. `header`: None when it can not be read or is not this log's. `end`: the file's size, zeros
+    at its end apart.
     """
 
     __slots__ = ("end", "first_seq", "header", "header_end", "path", "problems", "runs")
@@ -142,7 +143,7 @@ def read_runs(
     found = SegmentRuns(path, first_seq)
     fd = files.open_read(path)
     try:
-        window = Window(files, fd, files.size(fd), progress)
+        window = Window(files, fd, written_size(files, fd), progress)
         if _read_header(found, window, whose):
             _read_records(found, window, high_seq)
         found.end = window.size

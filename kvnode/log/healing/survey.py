@@ -30,6 +30,7 @@ from kvnode.log.healing.runs import Run, SegmentRuns, read_runs
 from kvnode.log.identity import Identity, refuse_foreign
 from kvnode.log.mark import Mark
 from kvnode.log.record import SEQ_MAX, BadRecord
+from kvnode.log.segment import written_size
 from kvnode.log.window import Window
 
 T = TypeVar("T")
@@ -241,9 +242,7 @@ def describe_tail(files: Files, path: Path, offset: int, last_seq: int) -> str:
     """What stands after the last good record, which ends at `last_seq`."""
     fd = files.open_read(path)
     try:
-        window = Window(files, fd, files.size(fd))
-        if window.are_zeros(offset):
-            return "the log ends with zeros"
+        window = Window(files, fd, written_size(files, fd))
         kind = "with a record that belongs elsewhere"
         try:
             window.record_at(offset)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from kvnode.log import directory
 from kvnode.log.errors import LogError
-from kvnode.log.files import CHUNK_BYTES, REAL, Files, file_size, read_file
+from kvnode.log.files import CHUNK_BYTES, REAL, Files, read_file
 from kvnode.log.mark import Mark
 from kvnode.log.notes import NOTE_BYTES_MAX
 from kvnode.log.record import SEQ_MAX, BadRecord
-from kvnode.log.segment import first_seq_of, read_header, refuse_newer
+from kvnode.log.segment import first_seq_of, read_header, refuse_newer, written_size
 from kvnode.log.viewing.strangers import describe_directory, describe_file
 from kvnode.log.window import Window
 
@@ -137,13 +137,17 @@ def _look_at_directory(files: Files, path: Path, from_name: str) -> Listing:
 def _size_up(files: Files, path: Path) -> SegmentFile:
     if files.kind(path) not in ("file", None):
         raise LogError(f"can not read {path}: it is no plain file.")
-    return SegmentFile(path, first_seq_of(path.name) or 0, file_size(files, path))
+    fd = files.open_read(path)
+    try:
+        return SegmentFile(path, first_seq_of(path.name) or 0, written_size(files, fd))
+    finally:
+        files.close(fd)
 
 
 def _look_at_file(files: Files, path: Path) -> SegmentFile:
     fd = files.open_read(path)
     try:
-        size = files.size(fd)
+        size = written_size(files, fd)
         try:
             header, _ = read_header(files, fd)
         except BadRecord as bad:

@@ -154,9 +154,10 @@ def test_a_record_that_is_just_being_written_is_no_damage(tmp_path: Path) -> Non
     log = open_or_make(tmp_path / "A")
     append(log, ["SET", b"a", b"1"])
     path = tmp_path / "A" / FIRST
-    size = path.stat().st_size
+    size = len(path.read_bytes().rstrip(b"\0"))
     raw = encode(log.last_checksum, 2, 1, 0, 1, [["SET", b"a", b"2"]]).raw
-    with path.open("ab") as file:
+    with path.open("r+b") as file:
+        file.seek(size)
         file.write(raw[:-1])
     result = inspect(tmp_path / "A")
     assert first_words(result) == ["1"]

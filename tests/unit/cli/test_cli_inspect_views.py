@@ -143,8 +143,9 @@ def test_an_unfinished_record_is_a_line_and_no_damage(tmp_path: Path) -> None:
     log = open_or_make(tmp_path / "A")
     append(log, ["SET", b"a", b"1"])
     path = tmp_path / "A" / FIRST
-    with path.open("ab") as file:
-        file.write(encode(log.last_checksum, 2, 1, 0, 1, [["NOOP"]]).raw[:9])
+    with path.open("r+b") as file:
+        file.seek(len(path.read_bytes().rstrip(b"\0")))
+        file.write(encode(log.last_checksum, 2, 1, 0, 1, [["NOOP"]]).raw[:7])
     result = inspect(tmp_path / "A", "--records")
     log.close()
     assert result.stdout.splitlines()[-2].endswith("  unfinished: the data ends within a record's header")

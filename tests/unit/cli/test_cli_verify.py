@@ -112,7 +112,7 @@ def spoil_a_header(data: Path) -> None:
 
 
 def insert_bytes(data: Path) -> None:
-    add(segment(data, 19), b"\0" * 7)
+    add(segment(data, 19), b"\1" * 7)
 
 
 def replace_by_another_history(data: Path) -> None:
@@ -145,10 +145,6 @@ def lose_all_segments(data: Path) -> None:
 def tear_the_tail(data: Path) -> None:
     lower_mark(data, 76)
     cut_end(segment(data, 73), 5)
-
-
-def leave_zeros(data: Path) -> None:
-    add(segment(data, 73), b"\0" * 512)
 
 
 def leave_garbage(data: Path) -> None:
@@ -310,12 +306,6 @@ WARNING  tail       a torn write of 92 bytes, never known durable
 
 `kvnode start` would cut off a torn tail of 92 bytes, keep a copy in discarded/, and start this node.
 """,
-    leave_zeros: """\
-WARNING  tail       a torn write of 512 bytes, never known durable
-          00000000000000000073.log at offset 455: the log ends with zeros
-
-`kvnode start` would cut off a torn tail of 512 bytes, keep a copy in discarded/, and start this node.
-""",
     leave_garbage: """\
 WARNING  tail       a torn write of 7 bytes, never known durable
           00000000000000000073.log at offset 455: the log ends with garbage
@@ -383,12 +373,13 @@ FAILURE  ballot     neither copy of the ballot can be read (no record begins her
 FAILURE  mark       can not be read: no record begins here
 WARNING  files      nothing but zeros stands in 00000000000000000001.log, 00000000000000000019.log, \
 00000000000000000037.log, 00000000000000000055.log, 00000000000000000073.log, ballot, identity, mark
-FAILURE  segments   5 files, 4,207 bytes; not right at 1 place
-          00000000000000000001.log: the segment's header can not be read: no record begins here
+FAILURE  segments   5 files, 0 bytes; not right at 1 place
+          00000000000000000001.log: the segment's header can not be read: the data ends within a record's header
 FAILURE  records    0 entries in 0 records can be read; not right at 1 place
-          damaged   1-  00000000000000000001.log: the segment's header can not be read: no record begins here
+          damaged   1-  00000000000000000001.log: the segment's header can not be read: the data ends within \
+a record's header
 FAILURE  tail       what was durable at the end of the log can not be read
-          00000000000000000001.log: the segment's header can not be read: no record begins here
+          00000000000000000001.log: the segment's header can not be read: the data ends within a record's header
 
 `kvnode start` would refuse this directory: its identity can not be read, and nothing else says whose it is.
 """,
@@ -724,7 +715,7 @@ def test_pipes_and_links_are_not_waited_for(data: Path) -> None:
 
 def test_the_status_has_a_colour_on_a_terminal(data: Path) -> None:
     spoil_a_record(data)
-    leave_zeros(data)
+    leave_garbage(data)
     code, text = run_on_terminal([sys.executable, "-m", "kvnode", "verify", str(data)])
     assert code == 1
     assert "\x1b[32mOK      \x1b[0m identity" in text

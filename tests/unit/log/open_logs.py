@@ -8,9 +8,9 @@ from tests.crash.log_maker import chain, open_memory, raws
 from tests.crash.memory_disk import MemoryDisk
 
 
-def make(term: int = 1, segment_bytes: int = 400) -> tuple[MemoryDisk, WriteAheadLog]:
+def make(term: int = 1, segment_bytes: int = 400, lay_out_bytes: int = 1 << 20) -> tuple[MemoryDisk, WriteAheadLog]:
     disk = MemoryDisk()
-    log = open_memory(disk, segment_bytes=segment_bytes).log
+    log = open_memory(disk, segment_bytes=segment_bytes, lay_out_bytes=lay_out_bytes).log
     log.save_ballot(term, None)
     disk.calls.clear()
     return disk, log

@@ -24,12 +24,65 @@ def test_an_append_is_one_write_and_one_sync_then_the_mark() -> None:
     records = chain(10)
     log.append(records)
     name = segment_paths(disk)[0].name
-    assert disk.calls == [("pwrite", name), ("fdatasync", name), ("pwrite", "mark")]
+    assert disk.calls == [("pwrite", name), ("pwrite", name), ("fdatasync", name), ("pwrite", "mark")], "and room"
     assert decode_mark(bytes(disk.file(MARK).data)).seq == log.last_seq == records[-1].last_seq
     assert (log.counters.appends, log.counters.records) == (1, 10)
     assert log.counters.bytes_written == sum(record.size for record in records)
     log.append([])
-    assert len(disk.calls) == 3
+    assert len(disk.calls) == 4
+    log.append(chain(1, after=records[-1]))
+    assert disk.calls[4:] == [("pwrite", name), ("fdatasync", name), ("pwrite", "mark")]
+
+
+def test_small_records_are_written_where_zeros_have_been_written_before() -> None:
+    disk, log = make(segment_bytes=8000, lay_out_bytes=2000)
+    (path,) = segment_paths(disk)
+    records = chain(40)
+    for record in records:
+        calls = len(disk.calls)
+        size = len(disk.file(path).data)
+        end = len(bytes(disk.file(path).data).rstrip(b"\0"))
+        log.append([record])
+        names = [name for name, what in disk.calls[calls:] if what == path.name]
+        grew = len(disk.file(path).data) - size
+        is_new = end + record.size > size
+        assert (names, grew) == ((["pwrite", "pwrite", "fdatasync"], grew) if is_new else (["pwrite", "fdatasync"], 0))
+    assert bytes(disk.file(path).data).rstrip(b"\0").endswith(b"".join(raws(records)))
+    assert read_all(log) == raws(records)
+    large = chain(1, after=records[-1], value=bytes(500))
+    before = len(bytes(disk.file(path).data).rstrip(b"\0"))
+    log.append(large)
+    assert len(disk.file(path).data) <= before + 2000 + large[0].size, "large records are not written twice"
+
+
+@pytest.mark.parametrize("ending", ["close", "cut", "segment"])
+def test_room_that_is_not_needed_any_more_is_given_back(ending: str) -> None:
+    disk, log = make(segment_bytes=8000, lay_out_bytes=2000)
+    (path,) = segment_paths(disk)
+    header = len(disk.file(path).data)
+    records = chain(3)
+    for record in records:
+        log.append([record])
+    assert len(disk.file(path).data) > header + sum(record.size for record in records)
+    if ending == "close":
+        log.close()
+    elif ending == "cut":
+        log.cut(records[1].last_seq)
+        records = records[:2]
+    else:
+        log.append(chain(1, after=records[-1], value=bytes(9000)))
+    assert bytes(disk.file(path).data)[header:] == b"".join(raws(records))
+    assert disk.file(path).synced == bytes(disk.file(path).data)
+
+
+def test_without_room_for_zeros_records_are_written_all_the_same() -> None:
+    disk, log = make(segment_bytes=8000, lay_out_bytes=2000)
+    records = chain(20)
+    disk.room = disk.bytes_used + sum(record.size for record in records) + 100
+    for record in records:
+        log.append([record])
+    assert read_all(log) == raws(records)
+    assert log.counters.appends == len(records)
 
 
 def test_a_full_segment_is_sealed_with_the_mark_before_the_next_one_appears() -> None:

@@ -178,7 +178,7 @@ def test_a_half_record_that_can_not_be_taken_back_is_final(undo: int, number: in
             log.append(chain(2, after=records[-1]))
         assert not isinstance(error.value, NoSpaceError)
     assert disk.calls[1][0] == "truncate"
-    assert disk.calls[2:] == [("fdatasync", segment_paths(disk)[0].name)][: undo - 1]
+    assert disk.calls[2:] == [("fsync", segment_paths(disk)[0].name)][: undo - 1]
 
 
 def test_a_cut_that_can_neither_be_finished_nor_taken_back_is_final() -> None:

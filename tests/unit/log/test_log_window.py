@@ -56,13 +56,3 @@ def test_every_record_can_be_read_in_any_order(chunk_bytes: int) -> None:
         with pytest.raises(BadRecord) as caught:
             window.record_at(offset)
         assert caught.value.offset == offset
-
-
-@pytest.mark.parametrize("size", [1, 5, 64, 65, 1000])
-def test_zeros_to_the_end(size: int) -> None:
-    for chunk_bytes in (1, 64, 4096):
-        assert window_of(b"x" + bytes(size), chunk_bytes).are_zeros(1)
-        assert not window_of(b"x" + bytes(size), chunk_bytes).are_zeros(0)
-        assert not window_of(b"x" + bytes(size) + b"x", chunk_bytes).are_zeros(1)
-        assert not window_of(b"x" + bytes(size), chunk_bytes).are_zeros(1 + size)
-        assert not window_of(b"x" + bytes(size), chunk_bytes, {size}).are_zeros(1)
