@@ -38,6 +38,7 @@ def places(directory: Path) -> Iterator[Place]:
     for path in segments(directory):
         data = path.read_bytes()
         _, offset = decode_header(data)
+        data = data.rstrip(b"\0")  # room for records to come
         while offset < len(data):
             record = decode_at(data, offset)
             yield Place(path, offset, record)
