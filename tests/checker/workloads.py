@@ -51,7 +51,8 @@ class KeyPool:
     """The keys in use, and new ones for those that have had enough."""
 
     def __init__(self, name: str, width: int, parts: int = 1) -> None:
-        """`parts`: a key is a tuple of so many keys of the store, if more than one."""
+        """`parts`: a key is a tuple of so many keys of the store, if more than one. All of them begin with `name`."""
+        self.name = name
         self._new = (_key(b"%b%d" % (name.encode(), number), parts) for number in count())
         self._operations: dict[Any, int] = {}
         self._unknown: dict[Any, int] = {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from tests.cluster.conftest import CLUSTERS, pytest_runtest_makereport, started
 from tests.cluster.harness import Cluster
-from tests.faults.disks import QUICK, FaultyCluster
+from tests.faults.disks import QUICK, FaultyCluster, build_shim
 from tests.faults.small_disks import CanNotMount, SmallDisks
 
 __all__ = ["pytest_runtest_makereport"]
@@ -22,14 +20,10 @@ MakeFaulty = Callable[..., FaultyCluster]
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """shim.c, compiled."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler (cc) to build tests/faults/shim.c with")
-    target = tmp_path_factory.mktemp("shim") / "shim.so"
-    source = Path(__file__).with_name("shim.c")
-    flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    subprocess.run([compiler, *flags, "-o", target, source, "-ldl"], check=True)
-    return target
+    try:
+        return build_shim(tmp_path_factory.mktemp("shim"))
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

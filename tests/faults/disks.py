@@ -6,6 +6,8 @@ cluster.mend_disk("A")
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -24,6 +26,18 @@ WRITERS = {"clients": 1, "pause_ms": 5}
 """Options of a load that leaves the processors to nodes that start."""
 LEADER_S = 5.0
 """There is a leader again after this long, on a machine that does other things too."""
+
+
+def build_shim(directory: Path) -> Path:
+    """Compile shim.c into a directory; FileNotFoundError where there is no compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise FileNotFoundError("there is no C compiler (cc) to build tests/faults/shim.c with")
+    library = directory / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    flags = ["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    subprocess.run([compiler, *flags, "-o", library, source, "-ldl"], check=True)
+    return library
 
 
 class FaultyCluster(Cluster):

@@ -138,10 +138,11 @@ def together(one: Rule, other: Rule) -> Rule:
         if name not in ("bytes_per_second", "gives_up_s")
     }
     rates = [rule.bytes_per_second for rule in (one, other) if rule.bytes_per_second]
-    patience = [rule.gives_up_s for rule in (one, other) if rule.blocks] or [NOTHING.gives_up_s]
-    return Rule(
-        bytes_per_second=min(rates, default=0), gives_up_s=None if None in patience else min(patience), **fields
-    )
+    fields["bytes_per_second"] = min(rates, default=0)
+    patience = [rule.gives_up_s for rule in (one, other) if rule.blocks]
+    known = [each for each in patience if each is not None]
+    fields["gives_up_s"] = min(known) if known else None if patience else NOTHING.gives_up_s
+    return Rule(**fields)
 
 
 def shown(pairs: Iterable[Pair]) -> str:
