@@ -103,6 +103,8 @@ class Shared:
     overdue: list[Overdue] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     """Replies that no protocol allows, and clients that failed themselves."""
+    written_s: dict[str, float] = field(default_factory=dict)
+    """When a node has last acknowledged a write."""
     is_paused: bool = False
     is_over: bool = False
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -123,9 +125,11 @@ class Shared:
         ticket = self.recorder.invoke(process, *request)
         return Call(ticket, workload, request, time.monotonic())
 
-    def answer(self, call: Call, result: Any, seq: int | None) -> None:
+    def answer(self, call: Call, result: Any, seq: int | None, node: str = "") -> None:
         self.recorder.answer(call.ticket, result, seq)
         self.counts["answered"] += 1
+        if KINDS[call.request.kind].wrote is not None:
+            self.written_s[node] = time.monotonic()
 
     def error(self, call: Call, text: str, seq: int | None) -> bool:
         """An error reply; whether it leaves the outcome unknown."""
@@ -207,7 +211,7 @@ class Connection(asyncio.Protocol):
         if isinstance(reply, hiredis.ReplyError):
             self.has_unknown |= self._shared.error(call, str(reply), seq)
         else:
-            self._shared.answer(call, reply, seq)
+            self._shared.answer(call, reply, seq, self.node)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_open = False
