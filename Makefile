@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test lint types unit sim bench lock clean
+.PHONY: help run test lint types unit sim torture bench lock clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -36,6 +36,10 @@ SEED ?= 1
 RUNS ?= 1000
 sim: $(READY)    ## simulated clusters under faults: make sim SEED=1 RUNS=1000
 	$(BIN)/python -m tests.simulation --seed $(SEED) --runs $(RUNS)
+
+MINUTES ?= 10
+torture: $(READY)  ## real clusters under faults: make torture MINUTES=10 SEED=1
+	$(BIN)/python -m tests.torture --minutes $(MINUTES) --seed $(SEED)
 
 bench: $(READY)  ## beside Redis, in one run
 	$(BIN)/python -m benchmarks.throughput

@@ -20,6 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from random import Random
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
@@ -58,12 +59,17 @@ class Spec:
 
 
 def specs(ids: Sequence[str], random: Random, count: int = CLIENTS, pause_ms: float = 20.0) -> list[Spec]:
-    """Six of eight are pinned to one node, two go to all of them; some pipeline, some speak RESP3."""
-    made = []
-    for number in range(count):
-        nodes = tuple(random.sample(ids, len(ids))) if number % 4 == 3 else (ids[number % len(ids)],)
-        made.append(Spec(nodes, random.choice((1, 1, 4, 12)), pause_ms, random.choice((2, 2, 3))))
-    return made
+    """Of four clients three are pinned to one node, in turn, and one goes to all; some pipeline, some speak RESP3."""
+    turns = cycle(ids)
+    return [
+        Spec(
+            nodes=tuple(random.sample(ids, len(ids))) if number % 4 == 3 else (next(turns),),
+            depth=random.choice((1, 1, 4, 12)),
+            pause_ms=pause_ms,
+            protocol=random.choice((2, 2, 3)),
+        )
+        for number in range(count)
+    ]
 
 
 def all_workloads(name: str, width: int = 2) -> list[Workload]:

@@ -22,7 +22,7 @@ from tests.checker import linearizable, witness
 from tests.checker.history import OK, UNKNOWN, History, Operation
 from tests.checker.models import may_write
 from tests.checker.workloads import Workload
-from tests.cluster.harness import Cluster, eventually
+from tests.cluster.harness import Cluster, Info, eventually
 from tests.torture.clients import Overdue
 
 CONVERGE_S = 60.0
@@ -50,15 +50,20 @@ def require(condition: object, text: str) -> None:
 
 
 def converge(cluster: Cluster, timeout_s: float = CONVERGE_S) -> int:
-    """Wait until all is well again; the last seq."""
+    """Wait until all is well again, and durable everywhere; the last seq."""
     try:
         cluster.wait_until_all_vote(timeout_s)
         leader = cluster.wait_for_leader(timeout_s)
         cluster.wait_until_equal(timeout_s=timeout_s)
+        eventually(lambda: all(map(_is_durable, map(cluster.info, cluster.ids))), "all is durable", timeout_s)
         return int(cluster.info(leader)["last_seq"])
     except AssertionError as error:
         states = {id: cluster.maybe_info(id) for id in cluster.running}
         raise Violation(f"no convergence: {error}; running {cluster.running}; {states}") from error
+
+
+def _is_durable(info: Info) -> bool:
+    return bool(info["durable_seq"] == info["last_seq"])
 
 
 # Logs

@@ -51,5 +51,6 @@ def draw(seed: int, number: int, kinds: list[str], members: int | None = None) -
     }
     ids = "ABCDE"[: members or pick((3, 3, 3, 5))]
     on = [kind for kind in kinds if random.random() < 0.5]
-    on += random.sample([kind for kind in kinds if kind not in on], max(0, KINDS_MIN - len(on)))
+    off = [kind for kind in kinds if kind not in on]
+    on += random.sample(off, min(len(off), max(0, KINDS_MIN - len(on))))
     return Options(number, ids, node, tuple(on), random.randint(*ROUNDS_PER_CLUSTER), pick((10.0, 20.0, 60.0)))

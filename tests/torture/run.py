@@ -236,19 +236,21 @@ class Run:
         directory = self._directory / f"cluster{options.number}"
         tortured = Tortured(directory, self._library, self._seed, options)
         self.totals.clusters += 1
+        has_failed = False
         try:
             tortured.start()
             while tortured.rounds < options.rounds and not self._is_over():
                 tortured.one_round(self.totals)
                 self._say(self._progress(tortured))
         except Exception as error:  # whatever it is, it has to be looked at: the cluster's fault, or the harness's
+            has_failed = True
             self._fail(tortured, error)
         finally:
             self.totals.links += Counter(tortured.cluster.links.counts())
             self.totals.exits += tortured.nemesis.exits
             tortured.close()
-        if not self.totals.violations:
-            shutil.rmtree(directory)
+            if not has_failed:
+                shutil.rmtree(directory)
 
     def _progress(self, tortured: Tortured) -> str:
         seconds = time.monotonic() - self._began_s
