@@ -31,10 +31,14 @@ STOP_S = 5.0
 class Links:
     """The proxies' process. `close` ends it, and with it every connection between the members."""
 
-    def __init__(self, peer_ports: Mapping[str, int], seed: int = 1) -> None:
-        options = json.dumps({"targets": dict(peer_ports), "seed": seed})
+    def __init__(
+        self, peer_ports: Mapping[str, int], seed: int = 1, *, is_framed: bool = True, is_named: bool = True
+    ) -> None:
+        """The last two: see proxy.py. Without names all dial B at `ports["", "B"]`."""
+        self.all: Pairs = frozenset(permutations(peer_ports, 2))
+        options = {"targets": dict(peer_ports), "seed": seed, "is_framed": is_framed, "is_named": is_named}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.proxy", options],
+            [sys.executable, "-m", "tests.torture.proxy", json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -44,17 +48,13 @@ class Links:
         )
         self.ports: dict[Pair, int] = {}
         for name, port in self._answer().items():
-            dialer, target = name.split()
+            dialer, target = name.split(" ")
             self.ports[dialer, target] = port
         self._imposed: dict[int, tuple[Pairs, Rule]] = {}
         self._last = 0
 
     def __repr__(self) -> str:
         return f"Links {'; '.join(f'{shown(pairs)}: {rule}' for pairs, rule in self._imposed.values())}"
-
-    @property
-    def all(self) -> Pairs:
-        return frozenset(self.ports)
 
     # Rules
 
@@ -96,6 +96,10 @@ class Links:
         """Send once more what connections had brought that are over; how many frames."""
         return int(self._call("replay", links=list(pairs)))
 
+    def processes(self, pids: Mapping[str, int]) -> None:
+        """Who is who from now on, where nobody is known by the port that he dials."""
+        self._call("processes", pids=dict(pids))
+
     def counts(self) -> dict[str, int]:
         """What has happened to frames and connections so far."""
         return dict(self._call("counts"))
@@ -103,7 +107,7 @@ class Links:
     def streams(self) -> dict[Pair, int]:
         """How many streams each link has now: two for each connection between two members, one for each link."""
         counts = self._call("connections")
-        return {pair: counts[" ".join(pair)] for pair in self.ports}
+        return {pair: counts[" ".join(pair)] for pair in self.all}
 
     def _call(self, name: str, **arguments: Any) -> Any:
         assert self._process.stdin is not None

@@ -17,6 +17,10 @@ How it is unlike a network:
       kernel would do: it resets the sender's end of a connection whose bytes have not got through for `gives_up_s`
       (in kvnode TCP_USER_TIMEOUT). The other end hears nothing of it: half-open.
     - A dial is accepted at once. Where no way leads to the target it is reset after CONNECT_S.
+
+For servers that are not kvnode: with "is_framed": false what one read brings counts as a frame; with "is_named": false
+all dial a member at the same port, {" B": port, …}, and who dials is looked up in /proc, by the process ids that the
+call `processes` told last. An unknown one is reset.
 """
 
 from __future__ import annotations
@@ -28,7 +32,10 @@ import struct
 import sys
 from collections import Counter, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from random import Random
 from typing import Any, cast
 
@@ -109,8 +116,8 @@ class Side(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self.stream: Stream
-        self.other_stream: Stream
+        self.stream: Stream | None = None
+        self.other_stream: Stream | None = None
         self.is_choked = True
         """It takes nothing now; not before it is connected either."""
         self.is_over = False
@@ -124,18 +131,21 @@ class Side(asyncio.Protocol):
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        self.stream.take(data)
+        if self.stream is not None:
+            self.stream.take(data)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_over = True
-        self.stream.take_end()
+        if self.stream is not None:
+            self.stream.take_end()
 
     def pause_writing(self) -> None:
         self.is_choked = True
 
     def resume_writing(self) -> None:
         self.is_choked = False
-        self.other_stream.pump()
+        if self.other_stream is not None:
+            self.other_stream.pump()
 
     def reset(self) -> None:
         if self.is_open and self.transport is not None:
@@ -172,6 +182,10 @@ class Stream:
     # What comes in
 
     def take(self, data: bytes) -> None:
+        if not self._network.is_framed:
+            self._take_frame(data)
+            self.pump()
+            return
         rest = self._rest
         rest += data
         position = 0
@@ -279,9 +293,8 @@ class Stream:
                 target.transport.write(b"".join(pieces))
             elif target.is_over:
                 self.source.reset()  # nobody is there any more
-        due, data, _ = queue[0] if queue else (now, None, False)
-        if due <= now and (data is END or data is CUT):
-            self._end(is_cut=data is CUT)
+        if queue and queue[0][0] <= now and (queue[0][1] is END or queue[0][1] is CUT):
+            self._end(is_cut=queue[0][1] is CUT)
 
     def _end(self, *, is_cut: bool) -> None:
         self._queue.clear()
@@ -330,20 +343,27 @@ class Stream:
     def _maybe_forget(self) -> None:
         """Both ends are over: nothing will happen any more."""
         if self.source.is_over and (self.target.is_over or self.target.transport is None):
-            for stream in (self, self.target.stream):
-                stream.link.streams.discard(stream)
-                for timer in (stream._timer, stream._gives_up):
-                    if timer is not None:
-                        timer.cancel()
-                if stream._recording:
-                    stream.link.recordings.append(list(stream._recording))
-                    stream._recording = None
+            self._forget()
+            if self.target.stream is not None:
+                self.target.stream._forget()
+
+    def _forget(self) -> None:
+        self.link.streams.discard(self)
+        for timer in (self._timer, self._gives_up):
+            if timer is not None:
+                timer.cancel()
+        if self._recording:
+            self.link.recordings.append(list(self._recording))
+            self._recording = None
 
 
 class Network:
     """All links between the members. `targets`: the port at which each member listens for others."""
 
-    def __init__(self, targets: dict[str, int], seed: int) -> None:
+    def __init__(self, targets: dict[str, int], seed: int, *, is_framed: bool = True, is_named: bool = True) -> None:
+        self.is_framed = is_framed
+        self._is_named = is_named
+        self._pids: dict[str, int] = {}
         self.loop = asyncio.get_running_loop()
         self.random = Random(f"network {seed}")
         self.counted: Counter[str] = Counter()
@@ -358,27 +378,41 @@ class Network:
     async def listen(self) -> dict[str, int]:
         """A port for each link, by its name."""
         ports = {}
-        for (dialer, target), link in self.links.items():
+        for dialer, target in self.links if self._is_named else [("", target) for target in self._targets]:
             listening = socket.create_server((HOST, 0))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             ports[f"{dialer} {target}"] = listening.getsockname()[1]
-            back = self.links[target, dialer]
-            make = lambda link=link, back=back, target=target: self._accept(link, back, target)  # noqa: E731
-            await self.loop.create_server(cast(Any, make), sock=listening)
+            make = partial(Dialed, self, dialer, target)
+            await self.loop.create_server(make, sock=listening)
         return ports
 
-    def _accept(self, link: Link, back: Link, target: str) -> Side:
-        near, far = Dialed(self, link, back, self._targets[target]), Side()
+    def join(self, near: Side, dialer: str, target: str) -> None:
+        """Someone has dialed: dial the target, and let bytes pass both ways."""
+        link, back = self.links[dialer, target], self.links[target, dialer]
+        if link.rule.refused:
+            self.counted["refused"] += 1
+            near.reset()
+            return
+        far = Side()
         near.stream = far.other_stream = Stream(self, link, near, far, is_dialers=True)
         far.stream = near.other_stream = Stream(self, back, far, near, is_dialers=False)
-        return near
+        self.start(self._dial(link, back, near, far, self._targets[target]))
+
+    def who(self, transport: asyncio.BaseTransport) -> str | None:
+        """The member that is at the other end of a connection which was accepted."""
+        inode = _inode_of_socket(transport.get_extra_info("peername")[1], transport.get_extra_info("sockname")[1])
+        for name, pid in self._pids.items():
+            with suppress(OSError):  # a process that has ended
+                if any(str(each.readlink()) == f"socket:[{inode}]" for each in Path(f"/proc/{pid}/fd").iterdir()):
+                    return name
+        return None
 
     def start(self, task: Any) -> None:
         started = self.loop.create_task(task)
         self._tasks.add(started)
         started.add_done_callback(self._tasks.discard)
 
-    async def dial(self, link: Link, back: Link, near: Side, port: int) -> None:
+    async def _dial(self, link: Link, back: Link, near: Side, far: Side, port: int) -> None:
         """Connect to the target, as soon as a way leads there and back."""
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -386,13 +420,13 @@ class Network:
                     await self._changed.wait()
                 if near.is_over:
                     return
-                await self.loop.create_connection(lambda: near.stream.target, HOST, port)
+                await self.loop.create_connection(lambda: far, HOST, port)
         except (OSError, TimeoutError):
             near.reset()
             return
         self.counted["connections"] += 1
         if near.is_over:
-            near.stream.target.reset()
+            far.reset()
 
     # The calls
 
@@ -439,6 +473,10 @@ class Network:
             pass
         writer.transport.abort()
 
+    def processes(self, pids: dict[str, int]) -> None:
+        """Whose connections are whose from now on, where they dial at the same port."""
+        self._pids = pids
+
     def counts(self) -> dict[str, int]:
         """What has happened so far."""
         return dict(self.counted)
@@ -449,25 +487,35 @@ class Network:
 
 
 class Dialed(Side):
-    """The end towards the member that dials."""
+    """The end towards the member that dials. `dialer` is empty where it has to be looked up."""
 
-    def __init__(self, network: Network, link: Link, back: Link, port: int) -> None:
+    def __init__(self, network: Network, dialer: str, target: str) -> None:
         super().__init__()
-        self._network, self._link, self._back, self._port = network, link, back, port
+        self._network, self._dialer, self._target = network, dialer, target
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self._link.rule.refused:
-            self._network.counted["refused"] += 1
+        dialer = self._dialer or self._network.who(transport)
+        if dialer is None:
+            self._network.counted["unknown dialers"] += 1
             self.reset()
-            return
-        self._network.start(self._network.dial(self._link, self._back, self, self._port))
+        else:
+            self._network.join(self, dialer, self._target)
+
+
+def _inode_of_socket(port: int, to_port: int) -> str:
+    """Of the local socket with this port that is connected to that one; empty if there is none."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *rest = line.split()
+        if int(local.rpartition(":")[2], 16) == port and int(remote.rpartition(":")[2], 16) == to_port:
+            return rest[6]
+    return ""
 
 
 async def serve(options: dict[str, Any]) -> None:
     network = Network(**options)
     print(json.dumps(await network.listen()), flush=True)
-    calls = {name: getattr(network, name) for name in ("set", "cut", "replay", "counts", "connections")}
+    calls = {name: getattr(network, name) for name in ("set", "cut", "replay", "processes", "counts", "connections")}
     lines = asyncio.StreamReader()
     await network.loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -87,6 +90,10 @@ class Ends:
         accepted, _ = self._listening[target].accept()
         self._open.append(accepted)
         return End(accepted)
+
+    def dial_in_vain(self, source: str = "A", target: str = "B") -> None:
+        with pytest.raises(ConnectionResetError):  # at once, or a little later
+            self.dial(source, target).take()
 
     def nobody_dials(self, target: str = "B") -> None:
         self._listening[target].settimeout(QUIET_S)
@@ -223,16 +230,16 @@ def test_a_dial_waits_for_a_way(ends: Ends) -> None:
 
 def test_a_dial_without_a_way_or_to_nobody_is_reset(ends: Ends) -> None:
     ends.links.impose(A_TO_B, held=True)
-    ends.dial().hears_the_end()
+    ends.dial_in_vain()
     ends.links.heal()
     ends._listening["B"].close()
-    ends.dial().hears_the_end()
+    ends.dial_in_vain()
 
 
 def test_new_connections_are_refused_and_old_ones_go_on(ends: Ends) -> None:
     near, far = ends.connect()
     ends.links.impose(A_TO_B, refused=True)
-    ends.dial().hears_the_end()
+    ends.dial_in_vain()
     near.send([1])
     far.hears([1])
     ends.connect("B", "A")
@@ -307,6 +314,62 @@ def test_what_ended_connections_have_brought_comes_once_more_but_no_forwarded_co
     eventually(lambda: ends.links.replay(A_TO_B) == 3, "the connection is over, and is replayed")
     again = ends.accept()
     assert again.rest() == frame(HELLO) + frame([1]) + frame([3])
+
+
+def test_other_protocols_pass_and_are_held_too() -> None:
+    with socket.create_server((HOST, 0)) as listening, closing(Links(ports_of(listening), is_framed=False)) as links:
+        near = socket.create_connection((HOST, links.ports["A", "B"]), IN_TIME_S)
+        with near, listening.accept()[0] as far:
+            far.settimeout(IN_TIME_S)
+            near.sendall(b"PING\r\n")
+            assert far.recv(100) == b"PING\r\n"
+            trouble = links.impose(A_TO_B, held=True)
+            near.sendall(b"\xff\xff\xff\xff\xff")
+            far.settimeout(QUIET_S)
+            with pytest.raises(TimeoutError):
+                far.recv(100)
+            links.lift(trouble)
+            far.settimeout(IN_TIME_S)
+            assert far.recv(100) == b"\xff\xff\xff\xff\xff"
+
+
+def test_who_dials_is_looked_up_where_all_dial_at_the_same_port() -> None:
+    dialer = (
+        "import socket, sys; input(); s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); "
+        "s.sendall(b'x'); s.settimeout(10); print(s.recv(10), flush=True)"
+    )
+    with (
+        socket.create_server((HOST, 0)) as listening,
+        closing(Links(ports_of(listening), is_framed=False, is_named=False)) as links,
+        subprocess.Popen(
+            [sys.executable, "-c", dialer, str(links.ports["", "B"])], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as known,
+    ):
+        links.processes({"A": known.pid})
+        assert known.stdin is not None
+        known.stdin.write(b"\n")
+        known.stdin.flush()
+        listening.settimeout(IN_TIME_S)
+        with listening.accept()[0] as far:
+            assert links.streams()["A", "B"] == 1
+            with pytest.raises(ConnectionResetError):
+                dial_and_listen(links.ports["", "B"])  # nobody knows us
+            trouble = links.impose([("B", "A")], held=True)
+            far.sendall(b"answer")
+            with pytest.raises(subprocess.TimeoutExpired):
+                known.wait(QUIET_S)
+            links.lift(trouble)
+            assert known.communicate(timeout=IN_TIME_S)[0] == b"b'answer'\n"
+
+
+def dial_and_listen(port: int) -> bytes:
+    with socket.create_connection((HOST, port), IN_TIME_S) as dialed:
+        return dialed.recv(1)
+
+
+def ports_of(listening: socket.socket) -> dict[str, int]:
+    """For two members, of which one never is dialed."""
+    return {"A": 1, "B": listening.getsockname()[1]}
 
 
 def test_shapes() -> None:
