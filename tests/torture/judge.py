@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kvnode.log.discard import DISCARDED
 from kvnode.log.record import Record
 from kvnode.log.viewing.listing import look_at
 from kvnode.log.viewing.reader import Found, Item, Reader
@@ -101,6 +102,18 @@ def read_logs(cluster: Cluster, timeout_s: float = CONVERGE_S) -> Entries:
             parts = next((f"{one} and {other}" for one, other in pairs if one.raw != other.raw), "one is longer")
             raise Violation(f"the files of {id} and {cluster.ids[0]} differ: {parts}")
     return [(record.first_seq + place, entry) for record in first for place, entry in enumerate(record.entries)]
+
+
+def check_terms(cluster: Cluster) -> None:
+    """A record is known by its place and term. What lost an election is kept in discarded/: it is another record, of
+    another term, or the very one that is in the log."""
+    seen: dict[tuple[int, int], tuple[bytes, Path]] = {}
+    for id in cluster.ids:
+        directory = cluster.data(id)
+        for path in (directory, *sorted((directory / DISCARDED).glob("*.log"))):
+            for record in (item.record for item in items_of(path) if isinstance(item, Found)):
+                raw, where = seen.setdefault((record.first_seq, record.term), (record.raw, path))
+                require(raw == record.raw, f"{where} and {path} have different records of one term: {record}")
 
 
 # Histories

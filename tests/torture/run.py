@@ -163,6 +163,7 @@ class Tortured:
         require(not shared.faults, f"{shared.faults}")
         self.entries = judge.read_logs(self.cluster)
         judge.check_history(self.fleet.history, new_from, self.entries, workloads)
+        judge.check_terms(self.cluster)
         judge.check_values(self.cluster, self.entries)
         judge.check_processes(self.cluster)
         judge.check_overdue(shared.overdue, self.nemesis.spells)
