@@ -30,6 +30,9 @@ from tests.torture.faults import FAULTS, RESTARTS_S
 from tests.torture.judge import Spell, require
 
 STOPPED = 0
+TERMINATED = -signal.SIGTERM
+BOOT_S = 5.0
+"""A process that is this young may not have got to know yet what SIGTERM means."""
 TICK_S = 0.02
 END_S = 20.0
 """A node that was told to stop has stopped."""
@@ -81,6 +84,7 @@ class Nemesis:
         self._may_end: dict[str, set[int]] = {id: set() for id in cluster.ids}
         """How each node may end, this life."""
         self._disk_since: dict[str, float] = {}
+        self._started_s: dict[str, float] = {}
         self._terminated: dict[str, int] = {}
         """Who was told to stop, and its process id then."""
 
@@ -161,6 +165,7 @@ class Nemesis:
         was_hindered = id in self._disk_since
         self._may_end[id] = {KILLED, EXIT_DISK_FAILED, EXIT_REFUSED} if was_hindered else set()
         self.cluster.launch(id)
+        self._started_s[id] = time.monotonic()
         self.say(f"{id} starts")
         self.spells.append(Spell(id, self._down.pop(id, time.monotonic()), time.monotonic() + AFTER_S))
 
@@ -186,6 +191,8 @@ class Nemesis:
         if id not in self.cluster.running:
             return
         self._may_end[id].add(STOPPED)
+        if time.monotonic() < self._started_s.get(id, 0.0) + BOOT_S:
+            self._may_end[id].add(TERMINATED)
         self.say(f"SIGTERM to {id}")
         self.cluster.send_signal(id, signal.SIGTERM)
         self._terminated[id] = self.cluster.pid(id)

@@ -6,6 +6,7 @@ KVNODE_TEST_TORTURE_ROUNDS and KVNODE_TEST_SEED choose another one; `make tortur
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from random import Random
 
 import pytest
 
+from kvnode.log.mark import Mark, encode_mark
 from tests.checker import linearizable
 from tests.checker.simulated import plant_stale_read
 from tests.cluster.harness import ROOT, eventually, node_environment
-from tests.torture import judge
+from tests.faults import damage
+from tests.torture import judge, rot
 from tests.torture.clients import Clients, Shared, Spec, all_workloads
 from tests.torture.cluster import TorturedCluster
 from tests.torture.faults import FAULTS
@@ -62,7 +65,64 @@ def test_every_fault_happens_alone(tmp_path: Path, library: Path) -> None:
         cluster.close()
 
 
+def test_rot_hits_what_is_known_durable_and_nothing_above_it(cluster: TorturedCluster, tmp_path: Path) -> None:
+    client = cluster.client("A")
+    for number in range(200):
+        client.set(f"key{number}", "x" * 50)
+    cluster.wait_until_equal()
+    cluster.kill("A")
+    places = list(damage.places(cluster.data("A")))
+    middle = next(place for place in places if place.record.last_seq >= 100)
+    mark = Mark(middle.record.last_seq, middle.record.term, middle.record.checksum)
+    (cluster.data("A") / "mark").write_bytes(encode_mark(mark))
+    seen = set()
+    for seed in range(60):
+        copy = tmp_path / "copy"
+        shutil.copytree(cluster.data("A"), copy)
+        what = rot.spoil(copy, Random(seed), is_running=False)
+        assert what is not None
+        seen.add(what.split()[1])
+        before = {path.name: path.read_bytes() for path in cluster.data("A").glob("*.log")}
+        for name, data in before.items():
+            after = (copy / name).read_bytes() if (copy / name).exists() else b""
+            limit = middle.offset + middle.size if name == middle.path.name else len(data)
+            assert after[limit:] in (data[limit:], b""), f"seed {seed}: {what}"
+        shutil.rmtree(copy)
+    assert seen == {"bytes", "byte", "is", "ends"}
+    (cluster.data("A") / "mark").write_bytes(bytes(128))
+    assert rot.spoil(cluster.data("A"), Random(1), is_running=False) is None
+
+
 # Canaries
+
+
+def test_a_node_that_ends_without_a_reason_is_found(cluster: TorturedCluster) -> None:
+    nemesis = Nemesis(cluster, 1)
+    nemesis.kill("A", restart_s=None)
+    nemesis.note_ended()
+    os.kill(cluster.pid("B"), signal.SIGKILL)
+    with pytest.raises(Violation, match="B ended with -9, which nobody made it do"):
+        nemesis.carry_out([], 1.0)
+
+
+def test_a_node_that_prints_a_traceback_is_found(cluster: TorturedCluster) -> None:
+    judge.check_processes(cluster)
+    with (cluster.directory / "B.out").open("a") as out:
+        out.write("Traceback (most recent call last):\n")
+    with pytest.raises(Violation, match="a traceback in what B printed"):
+        judge.check_processes(cluster)
+
+
+def test_two_leaders_of_one_term_are_found_in_the_files(cluster: TorturedCluster) -> None:
+    cluster.client("A").set("key", "value")
+    cluster.wait_until_equal()
+    judge.check_terms(cluster)
+    cluster.kill("B")
+    damage.forge(cluster.data("B"), 1)
+    with pytest.raises(Violation, match="different records of one term"):
+        judge.check_terms(cluster)
+    with pytest.raises(Violation, match="files of B and A differ"):
+        judge.read_logs(cluster)
 
 
 def wire_clients(cluster: TorturedCluster, shared: Shared, liar: Liar | None = None) -> Clients:
