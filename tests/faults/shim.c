@@ -15,7 +15,8 @@
    delay_ms   wait first
    short      write, or read, the first N bytes only; the call then says that it was N. short=-N: all but the last N
    ENAME      do nothing, and fail so: EIO ENOSPC EDQUOT EFBIG EROFS EACCES EMFILE
-   lose       what was appended to open files since they were last synced is gone, in the crash or before the failure
+   lose       what was written to open files since they were last synced is gone, in the crash or before the failure:
+              they are as long as then, and what was written over is there again
    crash      SIGKILL to this process, before or after the call (which may be a short one)
 
    Of the rules that fit a call each counts it, and the first whose count has come is applied. A rule that asks for
@@ -63,6 +64,14 @@ static struct rule rules[RULES_MAX];
 static int rule_count, synced_count;
 static struct stat seen; /* the file of rules, as it was read */
 static struct { dev_t device; ino_t file; off_t size; } synced[FILES_MAX]; /* sizes when they were last synced */
+static struct over {
+    dev_t device;
+    ino_t file;
+    off_t offset;
+    size_t size;
+    struct over *before;
+    char data[];
+} *overs; /* what was written over since: the latest first */
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -84,6 +93,14 @@ static void path_of(int fd, char *path)
     ssize_t size = readlink(link, path, PATH_MAX - 1);
     path[size < 0 ? 0 : size] = 0;
     errno = errno_before;
+}
+
+/* An open file once more, for reading or for writing. */
+static int open_again(int fd, int flags)
+{
+    char link[32];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return REAL(open)(link, flags | O_CLOEXEC);
 }
 
 /* The rules */
@@ -163,7 +180,7 @@ static void note(const char *operation, const char *path, const struct rule *rul
         abort();
 }
 
-/* What the disk holds: of each file as much as there was when it was last synced. */
+/* What the disk holds: of each file what there was when it was last synced. */
 
 static int find_synced(const struct stat *file)
 {
@@ -171,6 +188,22 @@ static int find_synced(const struct stat *file)
         if (synced[i].file == file->st_ino && synced[i].device == file->st_dev)
             return i;
     return -1;
+}
+
+static int forget_overs(const struct stat *file)
+{
+    int count = 0;
+    for (struct over **place = &overs; *place;) {
+        struct over *over = *place;
+        if (over->file == file->st_ino && over->device == file->st_dev) {
+            *place = over->before;
+            free(over);
+            count++;
+        } else {
+            place = &over->before;
+        }
+    }
+    return count;
 }
 
 static int note_sync(int fd, int result)
@@ -189,8 +222,53 @@ static int note_sync(int fd, int result)
         synced[i].file = file.st_ino;
         synced[i].size = file.st_size;
     }
+    forget_overs(&file);
     pthread_mutex_unlock(&guard);
     return result;
+}
+
+/* Bytes are about to be written: keep what is on the disk in their place. */
+static void note_over(int fd, size_t count, off_t offset)
+{
+    char path[PATH_MAX];
+    struct stat file;
+    int errno_before = errno;
+    path_of(fd, path);
+    if (is_inside(path) && !fstat(fd, &file) && S_ISREG(file.st_mode)) {
+        pthread_mutex_lock(&guard);
+        int i = find_synced(&file);
+        if (i >= 0 && offset < synced[i].size) {
+            size_t size = synced[i].size - offset < (off_t)count ? (size_t)(synced[i].size - offset) : count;
+            struct over *over = malloc(sizeof *over + size);
+            int readable = open_again(fd, O_RDONLY);
+            if (!over || readable < 0)
+                abort();
+            ssize_t got = REAL(pread)(readable, over->data, size, offset);
+            REAL(close)(readable);
+            if (got < 0)
+                abort();
+            over->device = file.st_dev;
+            over->file = file.st_ino;
+            over->offset = offset;
+            over->size = got;
+            over->before = overs;
+            overs = over;
+        }
+        pthread_mutex_unlock(&guard);
+    }
+    errno = errno_before;
+}
+
+static void restore_overs(int fd, const struct stat *file)
+{
+    int writable = overs ? open_again(fd, O_WRONLY) : -1;
+    for (struct over *over = overs; over; over = over->before)
+        if (over->file == file->st_ino && over->device == file->st_dev
+            && REAL(pwrite)(writable, over->data, over->size, over->offset) != (ssize_t)over->size)
+            abort();
+    if (writable >= 0)
+        REAL(close)(writable);
+    forget_overs(file);
 }
 
 static void lose_unsynced(void)
@@ -201,8 +279,11 @@ static void lose_unsynced(void)
     for (int fd = 3; fd < FILES_MAX; fd++) {
         path_of(fd, path);
         int i = is_inside(path) && !fstat(fd, &file) && S_ISREG(file.st_mode) ? find_synced(&file) : -1;
-        if (i >= 0 && file.st_size > synced[i].size && REAL(ftruncate)(fd, synced[i].size) && errno != EINVAL)
+        if (i < 0)
+            continue;
+        if (file.st_size > synced[i].size && REAL(ftruncate)(fd, synced[i].size) && errno != EINVAL)
             abort();
+        restore_overs(fd, &file);
     }
     pthread_mutex_unlock(&guard);
 }
@@ -285,12 +366,13 @@ static size_t shorter(const struct rule *verdict, size_t count)
         struct rule verdict = judge("open", path); \
         return CALL(verdict, REAL(name)(path, flags, mode)); \
     }
-#define TRANSFER(name, operation, buffer, offset_t) \
+#define TRANSFER(name, operation, buffer, offset_t, before) \
     ssize_t name(int fd, buffer data, size_t count, offset_t offset) \
     { \
         struct rule verdict = judge_fd(operation, fd); \
-        return CALL(verdict, REAL(name)(fd, data, shorter(&verdict, count), offset)); \
+        return CALL(verdict, (before(fd, count, offset), REAL(name)(fd, data, shorter(&verdict, count), offset))); \
     }
+#define NOTHING(fd, count, offset) (void)0
 #define SYNC(name) \
     int name(int fd) \
     { \
@@ -306,10 +388,10 @@ static size_t shorter(const struct rule *verdict, size_t count)
 
 OPEN(open)
 OPEN(open64)
-TRANSFER(pread, "pread", void *, off_t)
-TRANSFER(pread64, "pread", void *, off64_t)
-TRANSFER(pwrite, "pwrite", const void *, off_t)
-TRANSFER(pwrite64, "pwrite", const void *, off64_t)
+TRANSFER(pread, "pread", void *, off_t, NOTHING)
+TRANSFER(pread64, "pread", void *, off64_t, NOTHING)
+TRANSFER(pwrite, "pwrite", const void *, off_t, note_over)
+TRANSFER(pwrite64, "pwrite", const void *, off64_t, note_over)
 SYNC(fsync)
 SYNC(fdatasync)
 TRUNCATE(ftruncate, off_t)
