@@ -154,7 +154,7 @@ def _replay(nemesis: Nemesis, random: Random, _: float) -> None:
 def _disk_fails(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
     """Some call fails, which ends the node; its disk works again when it is started."""
     id = nemesis.pick(random)
-    if id is not None:
+    if id is not None and id not in nemesis.rotten:
         operation = random.choice(("sync", "sync", "fdatasync", "pwrite", "pwrite", "open", "rename", "*"))
         what = random.choice(("EIO", "EIO", "EIO lose", "short={short} EIO", "EROFS"))
         rule = f"{operation} * n={random.randint(1, 20)} {what.format(short=random.randrange(60))}"
@@ -184,7 +184,7 @@ def _lose_power(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
     """One node, or all, end at some call, and what they had not synced is gone."""
     ids = nemesis.cluster.ids if random.random() < 0.4 else (nemesis.pick(random),)
     for id in ids:
-        if id is not None:
+        if id is not None and id not in nemesis.rotten:
             when = random.choice(("before", "after"))
             rule = f"* * n={random.randint(1, 40)} crash={when} lose"
             nemesis.break_disk(id, rule, lasts_s, (KILLED,))
@@ -203,8 +203,9 @@ def _wipe(nemesis: Nemesis, random: Random, _: float) -> None:
 def _rot(nemesis: Nemesis, random: Random, _: float) -> None:
     """Of a stopped node, or of a running one, which is perhaps killed a little later."""
     id = random.choice(nemesis.lossy) if nemesis.lossy else None
-    if id is None or not nemesis.can_be_spared(id):
+    if id is None or not nemesis.may_rot(id):
         return
+    nemesis.rotten.add(id)
     is_running = random.random() < 0.4 and id in nemesis.awake
     if not is_running:
         nemesis.kill(id, restart_s=None)

@@ -75,6 +75,9 @@ class Nemesis:
         self.exits: Counter[str] = Counter()
         self.spells: list[Spell] = []
         self.lossy = Random(f"lossy {seed}").sample(cluster.ids, (len(cluster.ids) - 1) // 2)
+        self.rotten: set[str] = set()
+        """Whose disk has rotten in this round: it is not to lose its latest mark too, for what the mark on the disk does
+        not cover can not be told from a torn write."""
         self._seed = seed
         self._began_s = time.monotonic()
         self._numbers = count()
@@ -235,6 +238,9 @@ class Nemesis:
             self.cluster.mend_disk(id)
             self.spells.append(Spell(id, self._disk_since.pop(id), time.monotonic() + AFTER_S))
 
+    def may_rot(self, id: str) -> bool:
+        return id not in self._disk_since and self.can_be_spared(id)
+
     def can_be_spared(self, id: str) -> bool:
         """Whether the others can elect a leader without it: who is set aside comes back through one."""
         others = [other for other in self.cluster.ids if other != id and other not in self.lossy]
@@ -247,6 +253,7 @@ class Nemesis:
         """No fault holds any more. All nodes run, and answer."""
         self.say("-- everything heals")
         self._due.clear()
+        self.rotten.clear()
         self.cluster.links.heal()
         for id in self.cluster.ids:
             self._wake(id)
