@@ -76,7 +76,7 @@ class Nemesis:
         self.spells: list[Spell] = []
         self.lossy = Random(f"lossy {seed}").sample(cluster.ids, (len(cluster.ids) - 1) // 2)
         self.rotten: set[str] = set()
-        """Whose disk has rotten in this round: it is not to lose its latest mark too, for what the mark on the disk does
+        """Whose disk has rotten in this round: it is not to lose its latest mark too, for what the mark on disk does
         not cover can not be told from a torn write."""
         self._seed = seed
         self._began_s = time.monotonic()
