@@ -7,6 +7,7 @@ cluster.mend_disk("A")
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -53,6 +54,7 @@ class FaultyCluster(Cluster):
                 "LD_PRELOAD": str(library),
                 "SHIM_ROOT": str(self.data(id).resolve()),
                 "SHIM_RULES": str(self._rules(id)),
+                "SHIM_CLIENT_PORT": str(self.client_ports[id]),
             }
 
     def _rules(self, id: str) -> Path:
@@ -67,6 +69,13 @@ class FaultyCluster(Cluster):
 
     def mend_disk(self, id: str) -> None:
         self._rules(id).unlink(missing_ok=True)
+
+    def cut_power(self, *ids: str) -> None:
+        """Kill them at the same moment, as far as possible; what was appended and not synced is gone."""
+        for id in ids:
+            self.send_signal(id, signal.SIGUSR2)
+        for id in ids:
+            assert self.wait_for_exit(id) == KILLED
 
     def ask(self, id: str, *command: str) -> object:
         """The reply to a command, or the code of the error."""

@@ -1,16 +1,20 @@
-/* A disk that fails to order: loaded before libc (LD_PRELOAD) into a node, it stands between it and its data directory.
+/* A disk that fails to order: loaded before libc (LD_PRELOAD) into a node, it stands between it and its data directory,
+   and sees what it sends and receives.
 
    SHIM_ROOT    the data directory, as a real path; calls that concern nothing in it are passed on
    SHIM_RULES   the file of rules; read again whenever it changes, and then all counts begin anew. No file: no rules
+   SHIM_CLIENT_PORT   where the node listens for clients
    Rules that were applied are noted in the file SHIM_RULES + ".fired": "fdatasync 00000000000000000001.log call=3 …".
 
-   One rule a line:
+   One rule a line, for calls:
 
        OPERATION PATH [n=N | from=N] [delay_ms=N] [short=N] [ENAME] [lose] [crash=before | crash=after]
 
-   OPERATION  open close pread pwrite write fsync fdatasync ftruncate rename unlink mkdir; `*`: any; `sync`: fsync or
-              fdatasync
-   PATH       a part of the path below the data directory, which is itself "/"; `*`: any. A rename has its target's path
+   OPERATION  open close pread pwrite write fsync fdatasync ftruncate rename unlink mkdir; `*`: any of these; `sync`:
+              fsync or fdatasync. On TCP connections: send, and recv, which counts what has arrived
+   PATH       a part of the path below the data directory, which is itself "/"; `*`: any. A rename has its target's path.
+              Of a connection: "client", or "member/TYPE/TYPE/…" with the numbers of the messages that are sent or
+              received in this call (kvnode/node/wire.py), as far as it begins with a whole frame
    n, from    the N-th call that OPERATION and PATH fit, or that one and all later ones; neither: every call
    delay_ms   wait first
    short      write, or read, the first N bytes only; the call then says that it was N. short=-N: all but the last N
@@ -18,6 +22,15 @@
    lose       what was written to open files since they were last synced is gone, in the crash or before the failure:
               they are as long as then, and what was written over is there again
    crash      SIGKILL to this process, before or after the call (which may be a short one)
+
+   Of a connection only delay_ms and crash.
+
+       clock wall [offset_ms=N] [rate=R]
+
+   is what the wall clock says instead: so much more (or less), and R seconds for each that passes from now on. The
+   monotonic clock is left alone. (libfaketime does this too, but its hold on waiting calls disturbs the node.)
+
+   SIGUSR2 is the end of a machine that loses its power: as `lose crash`, at any moment.
 
    Of the rules that fit a call each counts it, and the first whose count has come is applied. A rule that asks for
    nothing only notes the call. */
@@ -27,13 +40,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,7 +64,8 @@ enum crash { NONE, BEFORE, AFTER };
 struct rule {
     char operation[16], path[64], text[160];
     long n, from, calls; /* calls: those that it fitted */
-    long delay_ms, short_bytes;
+    long delay_ms, short_bytes, offset_ms;
+    double rate;
     int error, lose;
     enum crash crash;
 };
@@ -59,9 +76,11 @@ static const struct { const char *name; int number; } ERRORS[] = {
 };
 
 static const char *root, *rules_path;
+static int client_port;
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER; /* over all that follows */
 static struct rule rules[RULES_MAX];
-static int rule_count, synced_count;
+static int rule_count, synced_count, has_rules_of_connections;
+static struct timespec read_at; /* when the rules were, by the true wall clock */
 static struct stat seen; /* the file of rules, as it was read */
 static struct { dev_t device; ino_t file; off_t size; } synced[FILES_MAX]; /* sizes when they were last synced */
 static struct over {
@@ -72,12 +91,6 @@ static struct over {
     struct over *before;
     char data[];
 } *overs; /* what was written over since: the latest first */
-
-__attribute__((constructor)) static void begin(void)
-{
-    root = getenv("SHIM_ROOT");
-    rules_path = getenv("SHIM_RULES");
-}
 
 static int is_inside(const char *path)
 {
@@ -108,7 +121,8 @@ static int open_again(int fd, int flags)
 static void parse_word(struct rule *rule, const char *word)
 {
     if (sscanf(word, "n=%ld", &rule->n) == 1 || sscanf(word, "from=%ld", &rule->from) == 1
-        || sscanf(word, "delay_ms=%ld", &rule->delay_ms) == 1 || sscanf(word, "short=%ld", &rule->short_bytes) == 1)
+        || sscanf(word, "delay_ms=%ld", &rule->delay_ms) == 1 || sscanf(word, "short=%ld", &rule->short_bytes) == 1
+        || sscanf(word, "offset_ms=%ld", &rule->offset_ms) == 1 || sscanf(word, "rate=%lf", &rule->rate) == 1)
         return;
     rule->lose |= !strcmp(word, "lose");
     if (!strcmp(word, "crash=before") || !strcmp(word, "crash=after"))
@@ -126,7 +140,7 @@ static void parse_line(char *line)
 {
     struct rule *rule = &rules[rule_count];
     char *rest, *word, *path;
-    *rule = (struct rule){.short_bytes = NOT_SHORT};
+    *rule = (struct rule){.short_bytes = NOT_SHORT, .rate = 1};
     snprintf(rule->text, sizeof rule->text, "%s", line);
     word = strtok_r(line, " ", &rest);
     path = strtok_r(NULL, " ", &rest);
@@ -137,6 +151,7 @@ static void parse_line(char *line)
     while ((word = strtok_r(NULL, " ", &rest)))
         parse_word(rule, word);
     rule_count++;
+    has_rules_of_connections |= !strcmp(rule->operation, "send") || !strcmp(rule->operation, "recv");
 }
 
 static void read_rules(void)
@@ -147,11 +162,12 @@ static void read_rules(void)
         && now.st_mtim.tv_sec == seen.st_mtim.tv_sec && now.st_mtim.tv_nsec == seen.st_mtim.tv_nsec)
         return;
     seen = now;
-    rule_count = 0;
+    rule_count = has_rules_of_connections = 0;
+    REAL(clock_gettime)(CLOCK_REALTIME, &read_at);
     int fd = REAL(open)(rules_path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return;
-    ssize_t size = read(fd, text, sizeof text - 1);
+    ssize_t size = REAL(read)(fd, text, sizeof text - 1);
     REAL(close)(fd);
     text[size < 0 ? 0 : size] = 0;
     char *rest;
@@ -162,7 +178,8 @@ static void read_rules(void)
 static int fits(const struct rule *rule, const char *operation, const char *path)
 {
     int is_sync = !strcmp(operation, "fsync") || !strcmp(operation, "fdatasync");
-    if (strcmp(rule->operation, "*") && strcmp(rule->operation, operation)
+    int is_disk = strcmp(operation, "send") && strcmp(operation, "recv");
+    if (strcmp(rule->operation, operation) && !(is_disk && !strcmp(rule->operation, "*"))
         && !(is_sync && !strcmp(rule->operation, "sync")))
         return 0;
     if (!strcmp(rule->path, "/") || !strcmp(path, "/"))
@@ -297,13 +314,31 @@ static void crash(const struct rule *verdict)
     kill(getpid(), SIGKILL);
 }
 
-static struct rule judge(const char *operation, const char *absolute)
+static void *wait_for_the_power_to_fail(void *signals)
+{
+    int number;
+    sigwait(signals, &number);
+    crash(&(struct rule){.lose = 1});
+    return NULL;
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    static sigset_t signals;
+    pthread_t thread;
+    root = getenv("SHIM_ROOT");
+    rules_path = getenv("SHIM_RULES");
+    client_port = getenv("SHIM_CLIENT_PORT") ? atoi(getenv("SHIM_CLIENT_PORT")) : 0;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGUSR2);
+    if (root && (pthread_sigmask(SIG_BLOCK, &signals, NULL) /* before there are other threads: for all of them */
+                 || pthread_create(&thread, NULL, wait_for_the_power_to_fail, &signals)))
+        abort();
+}
+
+static struct rule decide(const char *operation, const char *path)
 {
     struct rule verdict = {.short_bytes = NOT_SHORT};
-    if (!is_inside(absolute))
-        return verdict;
-    const char *path = absolute + strlen(root);
-    path = path[0] && path[1] ? path + 1 : "/";
     int errno_before = errno, is_found = 0;
     pthread_mutex_lock(&guard);
     read_rules();
@@ -329,11 +364,93 @@ static struct rule judge(const char *operation, const char *absolute)
     return verdict;
 }
 
+static struct rule judge(const char *operation, const char *absolute)
+{
+    if (!is_inside(absolute))
+        return (struct rule){.short_bytes = NOT_SHORT};
+    const char *path = absolute + strlen(root);
+    return decide(operation, path[0] && path[1] ? path + 1 : "/");
+}
+
 static struct rule judge_fd(const char *operation, int fd)
 {
     char path[PATH_MAX];
     path_of(fd, path);
     return judge(operation, path);
+}
+
+/* Connections */
+
+static int is_connection(int fd)
+{
+    struct stat file;
+    int errno_before = errno, is_rule = 0;
+    if (!rules_path || fstat(fd, &file) || !S_ISSOCK(file.st_mode)) {
+        errno = errno_before;
+        return 0;
+    }
+    pthread_mutex_lock(&guard);
+    read_rules();
+    is_rule = has_rules_of_connections;
+    pthread_mutex_unlock(&guard);
+    errno = errno_before;
+    return is_rule;
+}
+
+/* Add the types of the messages whose frames begin in `data`: a length of four bytes, an array, the type. */
+static void add_types(char *path, size_t room, const unsigned char *data, size_t size)
+{
+    while (size > 6 && (data[4] & 0xf0) == 0x90 && data[5] < 0x80 && strlen(path) + 5 < room) {
+        size_t length = 4 + ((size_t)data[0] << 24 | data[1] << 16 | data[2] << 8 | data[3]);
+        sprintf(path + strlen(path), "%d/", data[5]);
+        if (length >= size)
+            return;
+        data += length;
+        size -= length;
+    }
+}
+
+static struct rule judge_connection(const char *operation, int fd, const struct iovec *parts, int count)
+{
+    char path[200] = "member/";
+    struct sockaddr_in address;
+    socklen_t size = sizeof address;
+    if (!count || !is_connection(fd) || getsockname(fd, (struct sockaddr *)&address, &size)
+        || address.sin_family != AF_INET)
+        return (struct rule){.short_bytes = NOT_SHORT};
+    if (ntohs(address.sin_port) == client_port)
+        return decide(operation, "client");
+    for (int i = 0; i < count; i++)
+        add_types(path, sizeof path, parts[i].iov_base, parts[i].iov_len);
+    return decide(operation, path);
+}
+
+/* The wall clock */
+
+#define NS 1000000000LL
+
+static long long ns_of(const struct timespec *time)
+{
+    return time->tv_sec * NS + time->tv_nsec;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    int result = REAL(clock_gettime)(clock, time);
+    if (result || clock != CLOCK_REALTIME || !rules_path)
+        return result;
+    int errno_before = errno;
+    pthread_mutex_lock(&guard);
+    read_rules();
+    for (const struct rule *rule = rules; rule < rules + rule_count; rule++)
+        if (!strcmp(rule->operation, "clock")) {
+            long long passed = ns_of(time) - ns_of(&read_at);
+            long long now = ns_of(time) + (long long)((rule->rate - 1) * passed) + rule->offset_ms * 1000000LL;
+            *time = (struct timespec){now / NS, now % NS};
+        }
+    pthread_mutex_unlock(&guard);
+    errno = errno_before;
+    return 0;
 }
 
 static size_t shorter(const struct rule *verdict, size_t count)
@@ -399,8 +516,27 @@ TRUNCATE(ftruncate64, off64_t)
 
 ssize_t write(int fd, const void *data, size_t count)
 {
-    struct rule verdict = judge_fd("write", fd);
+    struct iovec part = {(void *)data, count};
+    struct rule verdict = judge_connection("send", fd, &part, 1);
+    if (!verdict.crash)
+        verdict = judge_fd("write", fd);
     return CALL(verdict, REAL(write)(fd, data, shorter(&verdict, count)));
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count)
+{
+    struct rule verdict = judge_connection("send", fd, parts, count);
+    return CALL(verdict, REAL(writev)(fd, parts, count));
+}
+
+ssize_t read(int fd, void *data, size_t count)
+{
+    ssize_t size = REAL(read)(fd, data, count);
+    struct iovec part = {data, size > 0 ? (size_t)size : 0};
+    struct rule verdict = judge_connection("recv", fd, &part, size > 0);
+    if (verdict.crash)
+        crash(&verdict);
+    return size;
 }
 
 int close(int fd)
