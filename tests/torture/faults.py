@@ -5,6 +5,7 @@ A fault that finds nobody to hit (all are down, no leader) does nothing.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -118,6 +119,16 @@ def _swizzle(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
         nemesis.after(begins_s, partial(nemesis.impose, [pair], random.uniform(0, lasts_s - begins_s), held=True))
 
 
+def _late(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
+    """A leader hears everything late, and so goes on believing that it leads when nobody has heard of it for long."""
+    id = nemesis.pick(random, "leader")
+    if id is not None:
+        ids, delay_s = nemesis.cluster.ids, random.choice((0.2, 0.5, 1.0))
+        nemesis.impose(links.towards(ids, id), 2 * delay_s + lasts_s, delay_ms=1000 * delay_s)
+        deed = partial(nemesis.impose, links.away_from(ids, id), delay_s + lasts_s, held=True)
+        nemesis.after(random.uniform(delay_s, 2 * delay_s), deed)
+
+
 def _flap(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
     id = nemesis.pick(random)
     if id is None:
@@ -148,7 +159,15 @@ def _replay(nemesis: Nemesis, random: Random, _: float) -> None:
     nemesis.after(0.2, lambda: nemesis.say(f"{nemesis.cluster.links.replay(pairs)} old frames once more"))
 
 
-# Disks
+# Clocks and disks
+
+
+def _clock(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
+    """The wall clock of one node is another one."""
+    id = nemesis.pick(random)
+    if id is not None:
+        offset_ms = random.choice((-1, 1)) * random.choice((500, 10_000, 3_600_000, 86_400_000 * 365))
+        nemesis.break_disk(id, f"clock wall offset_ms={offset_ms} rate={random.choice((0.5, 1, 1, 2))}", lasts_s)
 
 
 def _disk_fails(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
@@ -181,13 +200,21 @@ def _disk_is_slow(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
 
 
 def _lose_power(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
-    """One node, or all, end at some call, and what they had not synced is gone."""
+    """One node, or all, end at some call of their own, and what they had not synced is gone."""
     ids = nemesis.cluster.ids if random.random() < 0.4 else (nemesis.pick(random),)
     for id in ids:
         if id is not None and id not in nemesis.rotten:
             when = random.choice(("before", "after"))
             rule = f"* * n={random.randint(1, 40)} crash={when} lose"
             nemesis.break_disk(id, rule, lasts_s, (KILLED,))
+
+
+def _cut_power(whose: str, nemesis: Nemesis, random: Random, _: float) -> None:
+    """At the same moment for all that are hit: what they had not synced is gone."""
+    ids = list(nemesis.cluster.ids)
+    count = {"one": 1, "a majority": len(ids) // 2 + 1, "all": len(ids)}[whose]
+    hit = [id for id in random.sample(ids, count) if id not in nemesis.rotten]
+    nemesis.kill(*hit, restart_s=lambda: random.choice(RESTARTS_S), number=signal.SIGUSR2)
 
 
 def _wipe(nemesis: Nemesis, random: Random, _: float) -> None:
@@ -240,6 +267,7 @@ FAULTS: dict[str, Deed] = {
     "halves": _halves,
     "swizzle": _swizzle,
     "flap": _flap,
+    "late": _late,
     "delay": _quality(delay_ms=(5, 75, 75, 300), jitter_ms=(0, 5, 50, 300)),
     "loss": _quality(lost=(0.01, 0.1, 0.3)),
     "repeat": _quality(repeated=(0.05, 0.3), delay_ms=(0, 5)),
@@ -251,7 +279,11 @@ FAULTS: dict[str, Deed] = {
     "disk fails": _disk_fails,
     "disk is full": _disk_is_full,
     "disk is slow": _disk_is_slow,
-    "lose power": _lose_power,
+    "lose power at a call": _lose_power,
+    "cut the power of one": partial(_cut_power, "one"),
+    "cut the power of a majority": partial(_cut_power, "a majority"),
+    "cut the power of all": partial(_cut_power, "all"),
+    "clock": _clock,
     "wipe": _wipe,
     "rot": _rot,
 }

@@ -32,7 +32,7 @@ from tests.torture.judge import Spell, require
 STOPPED = 0
 TERMINATED = -signal.SIGTERM
 BOOT_S = 5.0
-"""A process that is this young may not have got to know yet what SIGTERM means."""
+"""A process that is this young may end by a signal that it would handle a little later."""
 TICK_S = 0.02
 END_S = 20.0
 """A node that was told to stop has stopped."""
@@ -154,11 +154,11 @@ class Nemesis:
                 self._note_end(id)
                 self.start_later(id, Random(f"restart {self._seed} {next(self._numbers)}").choice(RESTARTS_S))
 
-    def _note_end(self, id: str) -> None:
+    def _note_end(self, id: str, why: str = "") -> None:
         code = self.cluster.wait_for_exit(id, END_S)
         self._down[id] = time.monotonic()
         self.say(f"{id} has ended with {code}")
-        self.exits[str(code)] += 1
+        self.exits[why or f"code {code}"] += 1
         end = self.cluster.log_text(id)[-2000:]
         require(code in self._may_end[id], f"{id} ended with {code}, which nobody made it do:\n{end}")
 
@@ -172,19 +172,24 @@ class Nemesis:
         self.say(f"{id} starts")
         self.spells.append(Spell(id, self._down.pop(id, time.monotonic()), time.monotonic() + AFTER_S))
 
-    def kill(self, *ids: str, restart_s: Callable[[], float] | None) -> None:
-        """SIGKILL, and, but with None, a start after so long."""
+    def kill(self, *ids: str, restart_s: Callable[[], float] | None, number: int = signal.SIGKILL) -> None:
+        """SIGKILL, or SIGUSR2 for a loss of power (shim.c), at the same moment as far as possible; and, but with None,
+        a start after so long."""
         ids = tuple(id for id in ids if id in self.cluster.running)
         for id in ids:
-            self._may_end[id].add(KILLED)
+            self._may_end[id] |= {KILLED, -number} if self._is_young(id) else {KILLED}
             self._wake(id)
-        self.say(f"SIGKILL to {' '.join(ids)}")
-        self.cluster.kill(*ids)
+        self.say(f"{signal.Signals(number).name} to {' '.join(ids)}")
         for id in ids:
-            self.exits["SIGKILL by us"] += 1
-            self._down[id] = time.monotonic()
+            self.cluster.send_signal(id, number)
+        for id in ids:
+            self._note_end(id, signal.Signals(number).name)
             if restart_s is not None:
                 self.start_later(id, restart_s())
+
+    def _is_young(self, id: str) -> bool:
+        """It may not have got to know yet what a signal means."""
+        return time.monotonic() < self._started_s.get(id, 0.0) + BOOT_S
 
     def start_later(self, id: str, wait_s: float) -> None:
         self.after(wait_s, lambda: self.start(id))
@@ -194,7 +199,7 @@ class Nemesis:
         if id not in self.cluster.running:
             return
         self._may_end[id].add(STOPPED)
-        if time.monotonic() < self._started_s.get(id, 0.0) + BOOT_S:
+        if self._is_young(id):
             self._may_end[id].add(TERMINATED)
         self.say(f"SIGTERM to {id}")
         self.cluster.send_signal(id, signal.SIGTERM)

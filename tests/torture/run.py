@@ -73,7 +73,7 @@ class Totals:
                 f"minutes {self.seconds / 60:.1f}, clusters {self.clusters}, rounds {self.rounds}, "
                 f"operations {self.operations:,} ({shown(self.outcomes)})",
                 f"faults {sum(self.faults.values())}: {shown(self.faults)}",
-                f"ends of processes: {shown(self.exits)}",
+                f"ends of processes: by {shown(self.exits)}",
                 f"frames and connections: {shown(self.links)}",
                 f"longest time without an answer {self.longest_gap_s:.1f} s; from the healing to a write at every node "
                 f"{self.longest_recovery_s:.1f} s at most, longer than {SLOW_S:.0f} s: {self.slow_recoveries}",
