@@ -34,7 +34,7 @@ def main(
     """Torture clusters of real nodes, and check everything that clients were told."""
     if minutes is None and rounds is None:
         minutes = 1.0
-    directory = directory or Path(tempfile.mkdtemp(prefix="kvnode-torture-"))
+    directory = (directory or Path(tempfile.mkdtemp(prefix="kvnode-torture-"))).resolve()
     directory.mkdir(parents=True, exist_ok=True)
     library = build_shim(directory)
     options = {"minutes": minutes, "rounds": rounds, "members": members, "kinds": fault}
