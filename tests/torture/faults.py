@@ -123,7 +123,7 @@ def _late(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
     """A leader hears everything late, and so goes on believing that it leads when nobody has heard of it for long."""
     id = nemesis.pick(random, "leader")
     if id is not None:
-        ids, delay_s = nemesis.cluster.ids, random.choice((0.2, 0.5, 1.0))
+        ids, delay_s = nemesis.cluster.ids, random.choice((0.5, 1.0, 1.5))
         nemesis.impose(links.towards(ids, id), 2 * delay_s + lasts_s, delay_ms=1000 * delay_s)
         deed = partial(nemesis.impose, links.away_from(ids, id), delay_s + lasts_s, held=True)
         nemesis.after(random.uniform(delay_s, 2 * delay_s), deed)
