@@ -54,6 +54,9 @@ class Spec:
     pause_ms: float = 20.0
     """From the last reply to the next request, on average."""
     protocol: int = 2
+    reads: bool = False
+    """It asks for nothing else, and so does not wait for a write that can not be committed: only then does a leader
+    that is none any more have occasion to answer what it should not."""
     tells_seq: bool = True
     """Whether to ask for it: others than kvnode do not know it."""
 
@@ -70,6 +73,11 @@ def specs(ids: Sequence[str], random: Random, count: int = CLIENTS, pause_ms: fl
         )
         for number in range(count)
     ]
+
+
+def readers(ids: Iterable[str], pause_ms: float = 20.0) -> list[Spec]:
+    """One at each node."""
+    return [Spec((id,), pause_ms=pause_ms, reads=True) for id in ids]
 
 
 def all_workloads(name: str, width: int = 2) -> list[Workload]:
@@ -120,14 +128,17 @@ class Shared:
         with self.guard:
             self.workloads = list(workloads)
 
-    def next(self, random: Random) -> tuple[Workload, Request]:
+    def _next(self, random: Random, *, reads: bool) -> tuple[Workload, Request]:
         with self.guard:
             workload = random.choice(self.workloads)
-            return workload, workload.next(random)
+            if not reads:
+                return workload, workload.next(random)
+            key = workload.keys.pick(random)
+            return workload, Request("MGET" if isinstance(key, tuple) else "GET", key)
 
-    def invoke(self, process: str, random: Random) -> Call:
+    def invoke(self, process: str, random: Random, *, reads: bool = False) -> Call:
         """Draw a request, and note that it is about to be sent."""
-        workload, request = self.next(random)
+        workload, request = self._next(random, reads=reads)
         ticket = self.recorder.invoke(process, *request)
         return Call(ticket, workload, request, time.monotonic())
 
@@ -295,7 +306,7 @@ class Client:
                 process = self._new_process()
                 connection.has_unknown = False
             count = self._random.randint(1, self._spec.depth)
-            connection.ask([self._shared.invoke(process, self._random) for _ in range(count)])
+            connection.ask([self._shared.invoke(process, self._random, reads=self._spec.reads) for _ in range(count)])
             if self._random.random() < LEAVES:
                 return
             try:

@@ -22,6 +22,9 @@ Deed = Callable[["Nemesis", Random, float], None]
 RESTARTS_S = (0.0, 0.1, 0.5, 1.5)
 STAGGER_S = 2.0
 FLAP_S = 0.1
+LATER_MS = 100
+LATER_EVERY_S = 0.12
+"""A leader that hears nothing for an election timeout steps down: what it hears comes later step by step."""
 LOOP_S = (0.05, 0.3, 1.0)
 
 
@@ -120,13 +123,17 @@ def _swizzle(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
 
 
 def _late(nemesis: Nemesis, random: Random, lasts_s: float) -> None:
-    """A leader hears everything late, and so goes on believing that it leads when nobody has heard of it for long."""
+    """A leader hears everything later and later, is then not heard any more, and goes on believing that it leads."""
     id = nemesis.pick(random, "leader")
-    if id is not None:
-        ids, delay_s = nemesis.cluster.ids, random.choice((0.5, 1.0, 1.5))
-        nemesis.impose(links.towards(ids, id), 2 * delay_s + lasts_s, delay_ms=1000 * delay_s)
-        deed = partial(nemesis.impose, links.away_from(ids, id), delay_s + lasts_s, held=True)
-        nemesis.after(random.uniform(delay_s, 2 * delay_s), deed)
+    if id is None:
+        return
+    ids, steps = nemesis.cluster.ids, random.choice((5, 8, 12))
+    all_s = steps * LATER_EVERY_S + lasts_s + 1.0
+    for step in range(steps):
+        begins_s = step * LATER_EVERY_S
+        later = partial(nemesis.impose, links.towards(ids, id), all_s - begins_s, delay_ms=LATER_MS * (step + 1))
+        nemesis.after(begins_s, later)
+    nemesis.after(steps * LATER_EVERY_S, partial(nemesis.impose, links.away_from(ids, id), lasts_s + 1.0, held=True))
 
 
 def _flap(nemesis: Nemesis, random: Random, lasts_s: float) -> None:

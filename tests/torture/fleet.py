@@ -1,4 +1,5 @@
-"""The clients of a torture run: eight, as etcd has them; two of them are libraries that people use.
+"""The clients of a torture run: eight, as etcd has them, of which two are libraries that people use; and a reader at
+each node.
 
 with Fleet(addresses, all_workloads("first"), seed=1, answer_s_max=6) as fleet:
     …
@@ -19,7 +20,7 @@ from typing import Self
 
 from tests.checker.history import History
 from tests.checker.workloads import Workload
-from tests.torture.clients import CLIENTS, POLL_S, Address, Clients, Shared, specs
+from tests.torture.clients import CLIENTS, POLL_S, Address, Clients, Shared, readers, specs
 from tests.torture.libraries import callers
 
 PAUSE_S = 20.0
@@ -43,7 +44,7 @@ class Fleet:
         self.shared = Shared(list(workloads))
         ids, random = sorted(addresses), Random(f"fleet {seed}")
         count -= 2 if has_libraries else 0
-        wires = specs(ids, random, count, pause_ms)
+        wires = specs(ids, random, count, pause_ms) + readers(ids, pause_ms)
         self._clients = Clients(self.shared, addresses, wires, answer_s_max=answer_s_max, seed=seed)
         options = {"pause_ms": pause_ms, "answer_s_max": answer_s_max}
         self._callers = callers(self.shared, addresses, seed=seed, **options) if has_libraries else ()

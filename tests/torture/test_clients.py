@@ -61,7 +61,7 @@ def test_all_is_written_down_and_holds_on_a_network_without_faults(cluster: Tort
     assert all(operation.keys[0].startswith(b"second.") for operation in recent)
     assert not [operation for operation in fleet.history if operation.status is FAIL]
     processes = {str(operation.process).partition(".")[0] for operation in fleet.history}
-    assert processes == {*(f"client{number}" for number in range(6)), "redis-py", "kvclient"}
+    assert processes == {*(f"client{number}" for number in range(9)), "redis-py", "kvclient"}
     assert {operation.seq is None for operation in fleet.history if operation.process == "kvclient.1"} == {True}
     assert len(entries) > 300
 
