@@ -230,6 +230,10 @@ class Cluster:
         status = Path(f"/proc/{self.pid(id)}/status").read_text()
         return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
 
+    def descriptors(self, id: str) -> int:
+        """How many the process of a node has open."""
+        return len(list(Path(f"/proc/{self.pid(id)}/fd").iterdir()))
+
     def close(self) -> None:
         """End every process and connection of this cluster."""
         for client in [*self._clients, *self._probes.values()]:

@@ -12,7 +12,8 @@
 
    OPERATION  open close pread pwrite write fsync fdatasync ftruncate rename unlink mkdir; `*`: any of these; `sync`:
               fsync or fdatasync. On TCP connections: send, and recv, which counts what has arrived
-   PATH       a part of the path below the data directory, which is itself "/"; `*`: any. A rename has its target's path.
+   PATH       a part of the path below the data directory, which is itself "/"; `*`: any; `.log$`: its end. A rename
+              has its target's path.
               Of a connection: "client", or "member/TYPE/TYPE/…" with the numbers of the messages that are sent or
               received in this call (kvnode/node/wire.py), as far as it begins with a whole frame
    n, from    the N-th call that OPERATION and PATH fit, or that one and all later ones; neither: every call
@@ -184,6 +185,9 @@ static int fits(const struct rule *rule, const char *operation, const char *path
         return 0;
     if (!strcmp(rule->path, "/") || !strcmp(path, "/"))
         return !strcmp(rule->path, path) || !strcmp(rule->path, "*");
+    size_t wanted = strlen(rule->path), size = strlen(path);
+    if (rule->path[wanted - 1] == '$')
+        return size >= wanted - 1 && !strncmp(path + size - (wanted - 1), rule->path, wanted - 1);
     return !strcmp(rule->path, "*") || strstr(path, rule->path) != NULL;
 }
 
