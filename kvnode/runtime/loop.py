@@ -125,6 +125,11 @@ class Runtime:
         if not self.stopped.done():
             self.stopped.set_exception(error)
 
+    def on_task_done(self, task: asyncio.Task[None]) -> None:
+        """Of tasks that go on for ever: one that ends by itself has met what it does not expect."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
     # Turns
 
     def _turn(self) -> None:

@@ -69,6 +69,8 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -
     )
     peer_server = await loop.create_server(lambda: LinkConnection(runtime), sock=peers, backlog=BACKLOG)
     dialers = [loop.create_task(keep_dialing(runtime, member, lane)) for member in config.peers for lane in LANES]
+    for dialer in dialers:
+        dialer.add_done_callback(runtime.on_task_done)
     try:
         await _live(config, runtime, logger)
     except StartError:
