@@ -104,6 +104,8 @@ class Cluster:
         self.peer_ports = dict(zip(self.ids, ports[1::2], strict=True))
         self.environments: dict[str, dict[str, str]] = {}
         """What a node has in its environment beside what all have."""
+        self.modules: dict[str, list[str]] = {}
+        """What a node runs instead of `kvnode`, with its arguments."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._clients: list[redis.Redis] = []
         self._probes: dict[str, redis.Redis] = {}
@@ -148,7 +150,7 @@ class Cluster:
         """The command line of a node; `options` go before those of the cluster, `data` and `cluster` included."""
         merged = {"id": id, "data": self.data(id), "cluster": self.spec, **self.options, **options}
         flags = [text for name, value in merged.items() for text in ("--" + name.replace("_", "-"), str(value))]
-        return [sys.executable, "-m", "kvnode", "start", *flags]
+        return [sys.executable, "-m", *self.modules.get(id, ["kvnode"]), "start", *flags]
 
     def start(self, *ids: str, **options: object) -> None:
         """Start nodes (all that do not run) and wait until each accepts connections."""

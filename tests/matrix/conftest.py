@@ -20,7 +20,10 @@ MakeCluster = Callable[..., FaultyCluster]
 def make_cluster(make_faulty: MakeFaulty) -> MakeCluster:
     """`make_cluster(row, ids, **options)`: new nodes with a leader. Their disks and clocks fail to order."""
 
-    def make(row: str, ids: str = "ABC", **options: object) -> FaultyCluster:
-        return started(make_faulty(ids, **options_for(row) | options))
+    def make(row: str, ids: str = "ABC", *, is_started: bool = True, **options: object) -> FaultyCluster:
+        cluster = make_faulty(ids, **options_for(row) | options)
+        if is_started:
+            started(cluster)
+        return cluster
 
     return make

@@ -173,7 +173,8 @@ class Traffic:
 
     def latencies_ms(self, ids: Collection[str], began_s: float, ended_s: float) -> list[float]:
         """Of the calls that were asked in this time at these nodes, by clients that stay with one; in order."""
-        names = {f"client{n}" for n, spec in enumerate(self.fleet.specs) if len(spec.nodes) == 1 and spec.nodes[0] in ids}
+        specs = enumerate(self.fleet.specs)
+        names = {f"client{number}" for number, spec in specs if len(spec.nodes) == 1 and spec.nodes[0] in ids}
         return sorted(
             (operation.returned - operation.invoked) * 1000
             for operation in self.fleet.history

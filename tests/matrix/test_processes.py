@@ -16,10 +16,12 @@ import hiredis
 import pytest
 
 from kvnode.log.mark import decode_mark
+from tests.cluster.conftest import started
 from tests.cluster.harness import Cluster, eventually
 from tests.faults import damage
-from tests.faults.disks import KILLED
+from tests.faults.disks import KILLED, QUICK
 from tests.matrix.conftest import MakeCluster
+from tests.matrix.defective import PLACES
 from tests.matrix.rounds import (
     IS_FULL,
     PATIENT,
@@ -33,6 +35,7 @@ from tests.matrix.rounds import (
 )
 from tests.torture.judge import Spell
 
+EXIT_FAILED = 1
 FAILOVER_S = 2.0
 FAILOVER_S_MAX = 5.0
 SIGTERM_S = 5.0
@@ -258,6 +261,28 @@ def test_p11_sigterm_under_load(make_cluster: MakeCluster, who: str) -> None:
         assert decode_mark((cluster.data(told) / "mark").read_bytes()).seq == last.record.last_seq
         traffic.wait_for(100)
         cluster.start(told)
+
+
+def test_p12_unexpected_exception_ends_the_process(make_cluster: MakeCluster) -> None:
+    """Wherever it is raised, in a thread or in the event loop: no leader goes on half alive."""
+    cluster = make_cluster("p12", is_started=False, scrub_pause_ms=100, **QUICK)
+    file = cluster.directory / "defect"
+    cluster.modules = {id: ["tests.matrix.defective", str(file)] for id in cluster.ids}
+    started(cluster)
+    with under_traffic(cluster, "p12", has_defects=True) as traffic:
+        for where in PLACES:
+            leader = cluster.wait_for_leader()
+            said_before = len(cluster.log_text(leader))
+            file.write_text(where)
+            cluster.send_signal(leader, signal.SIGUSR1)
+            if where == "dialer":  # it has nothing to do otherwise
+                cluster.restart(others_than(cluster, leader)[0])
+            assert cluster.wait_for_exit(leader) == EXIT_FAILED, where
+            said = cluster.log_text(leader)[said_before:]
+            assert "this node has stopped itself: a defect in kvnode" in said, where
+            assert "Planted" in said, where
+            traffic.wait_for(30)
+            cluster.start(leader)
 
 
 def test_p13_rolling_restarts(make_cluster: MakeCluster) -> None:

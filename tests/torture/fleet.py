@@ -44,8 +44,8 @@ class Fleet:
         self.shared = Shared(list(workloads))
         ids, random = sorted(addresses), Random(f"fleet {seed}")
         count -= 2 if has_libraries else 0
-        wires = specs(ids, random, count, pause_ms) + readers(ids, pause_ms)
-        self._clients = Clients(self.shared, addresses, wires, answer_s_max=answer_s_max, seed=seed)
+        self.specs = specs(ids, random, count, pause_ms) + readers(ids, pause_ms)
+        self._clients = Clients(self.shared, addresses, self.specs, answer_s_max=answer_s_max, seed=seed)
         options = {"pause_ms": pause_ms, "answer_s_max": answer_s_max}
         self._callers = callers(self.shared, addresses, seed=seed, **options) if has_libraries else ()
         self._stack = ExitStack()
