@@ -44,7 +44,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.runtime.clients[self.id] = self
-        if self.runtime.node is None:
+        if self.runtime.node is None and len(self.runtime.clients) > self.runtime.config.clients_max:
+            self.transport.abort()
+        elif self.runtime.node is None:
             self.loading = LoadingClient(self.runtime.config.request_bytes_max)
         else:
             self.node = self.runtime.node

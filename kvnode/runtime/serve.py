@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import uvloop
@@ -27,6 +28,8 @@ from kvnode.runtime.notes import make_logger
 from kvnode.runtime.opening import StartError, open_machine
 
 BACKLOG = 1024
+FILES_KEPT = 100
+"""Descriptors that are not for clients: those of the log, of members, of the ports."""
 EXIT_STOPPED = 0
 EXIT_FAILED = 1
 """A broken invariant, or another defect. (2: it could not start, see kvnode/cli.)"""
@@ -39,8 +42,7 @@ LIVES_WITHOUT_NODE_MAX = 10
 def serve(config: Config) -> int:
     """Run the node until it is told to stop; the exit code. Raises StartError."""
     with _listen(*config.client_listen) as clients, _listen(*config.peer_listen) as peers:
-        _raise_file_limit()
-        return uvloop.run(_serve(config, clients, peers))
+        return uvloop.run(_serve(config, clients, peers, _raise_file_limit()))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -52,14 +54,22 @@ def _listen(host: str, port: int) -> socket.socket:
         raise StartError(f"can not listen on {host}:{port}: {reason}") from error
 
 
-def _raise_file_limit() -> None:
+def _raise_file_limit() -> int:
+    """As far as it goes; how many files may be open then."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
-async def _serve(config: Config, clients: socket.socket, peers: socket.socket) -> int:
+async def _serve(config: Config, clients: socket.socket, peers: socket.socket, files_max: int) -> int:
     loop = asyncio.get_running_loop()
     logger = make_logger(config.id, config.log_level, config.log_format)
+    clients_max = max(1, files_max - FILES_KEPT)
+    if clients_max < config.clients_max:  # else clients could take the descriptor that the log needs next
+        logger.warning(
+            "fewer clients than configured: this process may not open so many files", clients_max=clients_max
+        )
+        config = replace(config, clients_max=clients_max)
     runtime = Runtime(config, loop, logger)
     loop.set_exception_handler(lambda _, context: runtime.fail(_error_of(context)))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -106,6 +106,8 @@ class Cluster:
         """What a node has in its environment beside what all have."""
         self.modules: dict[str, list[str]] = {}
         """What a node runs instead of `kvnode`, with its arguments."""
+        self.prefixes: dict[str, list[str]] = {}
+        """A command that becomes the node's process: `prlimit …`, `setpriv …`."""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._clients: list[redis.Redis] = []
         self._probes: dict[str, redis.Redis] = {}
@@ -150,7 +152,8 @@ class Cluster:
         """The command line of a node; `options` go before those of the cluster, `data` and `cluster` included."""
         merged = {"id": id, "data": self.data(id), "cluster": self.spec, **self.options, **options}
         flags = [text for name, value in merged.items() for text in ("--" + name.replace("_", "-"), str(value))]
-        return [sys.executable, "-m", *self.modules.get(id, ["kvnode"]), "start", *flags]
+        run = [*self.prefixes.get(id, []), sys.executable, "-m", *self.modules.get(id, ["kvnode"])]
+        return [*run, "start", *flags]
 
     def start(self, *ids: str, **options: object) -> None:
         """Start nodes (all that do not run) and wait until each accepts connections."""

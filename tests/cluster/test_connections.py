@@ -92,6 +92,26 @@ def test_more_clients_than_allowed(make_cluster: Callable[..., Cluster]) -> None
     eventually(is_let_in, "there is room again")
 
 
+def test_clients_leave_descriptors_to_the_log(make_cluster: Callable[..., Cluster]) -> None:
+    """More clients than there may be open files: the log makes its next segments all the same."""
+    cluster = make_cluster("A", {"segment_bytes": 4096})
+    cluster.prefixes["A"] = ["prlimit", "--nofile=150:150"]
+    started(cluster)
+    writer = cluster.client("A")
+    writer.set("first", "1")
+    crowd = [cluster.connect("A") for _ in range(200)]
+    try:
+        assert PONG in [connection.ask(PING) for connection in crowd]
+        for number in range(200):
+            writer.set(f"key{number}", "x" * 100)
+        assert len(list(cluster.data("A").glob("*.log"))) > 3
+        assert cluster.running == ["A"]
+        assert "clients_max=50" in cluster.log_text("A")
+    finally:
+        for connection in crowd:
+            connection.close()
+
+
 def slow_wire(cluster: Cluster, node: str) -> Wire:
     """A connection with a small receive buffer, so that the node notices soon that it is not read."""
     connection = Wire.__new__(Wire)
