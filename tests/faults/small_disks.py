@@ -64,6 +64,15 @@ class SmallDisks(FaultyCluster):
             _run("mount", "-o", "loop", str(image), str(disk))
         self._mounted.append(disk)
 
+    def fail(self, id: str) -> None:
+        """Of an ext4: what its driver does when the disk below it fails. From now on it can only be read."""
+        _run("mount", "-o", "remount,abort", str(self._disk(id)))
+
+    def exchange(self, id: str) -> None:
+        """The same disk, which can be written again; nobody uses it now."""
+        _run("umount", str(self._disk(id)))
+        _run("mount", "-o", "loop", str(self._disk(id).with_suffix(".img")), str(self._disk(id)))
+
     def unmount(self) -> None:
         while self._mounted:
             subprocess.run(["umount", str(self._mounted.pop())], check=True)

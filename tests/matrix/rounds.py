@@ -22,6 +22,7 @@ I6, that a minority serves nothing, is part of I1; rows that cut off a minority 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,10 @@ PATIENT: dict[str, object] = {"heartbeat_ms": 100, "election_timeout_ms": 1000, 
 """For rows in which nobody may call an election, however busy the machine is."""
 USUAL: dict[str, object] = {"heartbeat_ms": 100, "election_timeout_ms": 500, "election_timeout_max_ms": 1000}
 """The defaults: those that the promise of two seconds is for."""
+SLOWER = 2.0
+"""How much slower what is not concerned may become."""
+NOISE_MS = 50.0
+"""What the machine adds to the slowest calls now and then, by itself."""
 DESCRIPTORS_MORE_MAX = 10
 """A connection may be just about to be closed or made."""
 
@@ -242,6 +247,18 @@ def _takes_a_write(traffic: Traffic, id: str) -> None:
     eventually(is_written, f"{id} takes a write again", CONVERGE_S)
 
 
+@contextmanager
+def stopped(traffic: Traffic, id: str) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT in any case."""
+    began_s = time.monotonic()
+    traffic.cluster.send_signal(id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        traffic.cluster.send_signal(id, signal.SIGCONT)
+        traffic.stood_still.append(Spell(id, began_s, time.monotonic()))
+
+
 def check_terms(cluster: Cluster) -> None:
     """No two nodes have led the same term, by what they say."""
     led: dict[str, str] = {}
@@ -260,6 +277,10 @@ def _write_down(history: History, path: Path) -> Path:
 
 
 # Who leads
+
+
+def others_than(cluster: Cluster, *ids: str) -> list[str]:
+    return [id for id in cluster.ids if id not in ids]
 
 
 def leader_among(cluster: Cluster, ids: Collection[str]) -> str | None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import signal
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from random import Random
 
 import hiredis
@@ -17,48 +15,30 @@ import pytest
 
 from kvnode.log.mark import decode_mark
 from tests.cluster.conftest import started
-from tests.cluster.harness import Cluster, eventually
+from tests.cluster.harness import eventually
 from tests.faults import damage
 from tests.faults.disks import KILLED, QUICK
 from tests.matrix.conftest import MakeCluster
 from tests.matrix.defective import PLACES
 from tests.matrix.rounds import (
     IS_FULL,
+    NOISE_MS,
     PATIENT,
+    SLOWER,
     USUAL,
-    Traffic,
     lasts,
+    others_than,
     p99,
     scaled,
+    stopped,
     under_traffic,
     wait_for_leader_among,
 )
-from tests.torture.judge import Spell
 
 EXIT_FAILED = 1
 FAILOVER_S = 2.0
 FAILOVER_S_MAX = 5.0
 SIGTERM_S = 5.0
-SLOWER = 2.0
-"""How much slower others may become."""
-NOISE_MS = 50.0
-"""What the machine adds to the slowest calls now and then, by itself."""
-
-
-def others_than(cluster: Cluster, *ids: str) -> list[str]:
-    return [id for id in cluster.ids if id not in ids]
-
-
-@contextmanager
-def stopped(traffic: Traffic, id: str) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT in any case."""
-    began_s = time.monotonic()
-    traffic.cluster.send_signal(id, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        traffic.cluster.send_signal(id, signal.SIGCONT)
-        traffic.stood_still.append(Spell(id, began_s, time.monotonic()))
 
 
 @pytest.mark.alone

@@ -179,8 +179,8 @@ def _left(operation: Operation) -> Iterator[tuple[bytes, bytes]]:
 # Nodes
 
 
-def check_values(cluster: Cluster, entries: Entries) -> None:
-    """Each node, asked for what it has itself, answers what the log says."""
+def state_after(entries: Entries) -> dict[bytes, bytes]:
+    """The key space that a log comes to."""
     state: dict[bytes, bytes] = {}
     for _, entry in entries:
         for key, value in witness.changes_of(entry, state.get).items():
@@ -188,6 +188,12 @@ def check_values(cluster: Cluster, entries: Entries) -> None:
                 state.pop(key, None)
             else:
                 state[key] = value
+    return state
+
+
+def check_values(cluster: Cluster, entries: Entries) -> None:
+    """Each node, asked for what it has itself, answers what the log says."""
+    state = state_after(entries)
     keys = sorted(state)
     for id in cluster.ids:
         client: Any = cluster.client(id)
