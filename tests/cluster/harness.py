@@ -99,6 +99,7 @@ class Cluster:
         self.directory = directory
         self.ids = tuple(ids)
         self.options = dict(options or {})
+        self.host = HOST
         ports = free_ports(2 * len(self.ids))
         self.client_ports = dict(zip(self.ids, ports[::2], strict=True))
         self.peer_ports = dict(zip(self.ids, ports[1::2], strict=True))
@@ -121,17 +122,17 @@ class Cluster:
     @property
     def spec(self) -> str:
         """The value of --cluster."""
-        return ",".join(f"{id}={HOST}:{self.client_ports[id]}/{self.peer_ports[id]}" for id in self.ids)
+        return ",".join(f"{id}={self.host}:{self.client_ports[id]}/{self.peer_ports[id]}" for id in self.ids)
 
     @property
     def running(self) -> list[str]:
         return [id for id, process in self._processes.items() if process.poll() is None]
 
     def address(self, id: str) -> tuple[str, int]:
-        return HOST, self.client_ports[id]
+        return self.host, self.client_ports[id]
 
     def peer_address(self, id: str) -> tuple[str, int]:
-        return HOST, self.peer_ports[id]
+        return self.host, self.peer_ports[id]
 
     def data(self, id: str) -> Path:
         """The data directory."""
