@@ -161,8 +161,7 @@ def test_d20_two_of_three_wiped(make_cluster: MakeCluster) -> None:
         assert not cluster.info(id)["leader"]
     assert cluster.info(left)["may_vote"]
     assert not any(cluster.info(id)["may_vote"] for id in wiped)
-    for id in cluster.ids:
-        assert cluster.stop(id) == 0
+    cluster.kill(*cluster.ids)
     new = make_cluster("d20.new", **QUICK)
     write_again(new, cluster.data(left))
     new.wait_until_equal()

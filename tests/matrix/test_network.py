@@ -188,18 +188,17 @@ def test_n07_flapping_links(make_network: MakeNetwork) -> None:
         assert max(terms(cluster)) <= 1 + seconds / 5
 
 
-@pytest.mark.parametrize(("delay_ms", "jitter_ms"), [(75, 50), (500, 500)])
-def test_n08_slow_links(make_network: MakeNetwork, delay_ms: int, jitter_ms: int) -> None:
-    """No stale read, whoever leads by then; with the first there is progress, with the second at least afterwards."""
-    row = f"n08.{delay_ms}"
-    cluster = make_network(row, **USUAL)
-    with under_traffic(cluster, row) as traffic:
+def test_n08_slow_links(make_network: MakeNetwork) -> None:
+    """No stale read, whoever leads by then. With 75 ms there is progress; at twice the time of an election, and more,
+    at least afterwards."""
+    cluster = make_network("n08", **USUAL)
+    with under_traffic(cluster, "n08") as traffic:
         traffic.wait_for(50)
-        cluster.links.impose(cluster.links.all, delay_ms=delay_ms, jitter_ms=jitter_ms)
-        if delay_ms < 100:
-            traffic.wait_for(scaled(100, 1000), 60)
-        else:
-            lasts(scaled(4, 60))
+        cluster.links.impose(cluster.links.all, delay_ms=75, jitter_ms=50)
+        traffic.wait_for(scaled(100, 2000), 120)
+        cluster.links.heal()
+        cluster.links.impose(cluster.links.all, delay_ms=500, jitter_ms=500)
+        lasts(scaled(3, 60))
         cluster.links.heal()
 
 
@@ -239,12 +238,12 @@ def test_n11_black_hole(make_network: MakeNetwork) -> None:
         traffic.wait_for(50)
         old = cluster.wait_for_leader()
         others = others_than(cluster, old)
-        cluster.links.impose(links.isolate(cluster.ids, old), vanishes=True)
+        cluster.links.impose(links.isolate(cluster.ids, old), vanishes=True, gives_up_s=scaled(3, 5))
         began_s = time.monotonic()
         wait_for_leader_among(cluster, others)
         assert time.monotonic() - began_s < FAILOVER_S_MAX
         traffic.wait_for(100)
-        lasts(scaled(6, 60))
+        lasts(scaled(1, 60))
         cluster.links.heal()
         cluster.wait_for_leader()
 
@@ -268,7 +267,7 @@ def test_n13_narrow_link_to_a_follower(make_network: MakeNetwork) -> None:
     """32 kB a second, less than what there is to send: the others are as fast as before, and the leader keeps no more
     for it than it may."""
     cluster = make_network("n13", **PATIENT, catch_up_window_bytes=65536)
-    with under_traffic(cluster, "n13", pause_ms=3) as traffic:
+    with under_traffic(cluster, "n13", pause_ms=5) as traffic:
         traffic.wait_for(500)
         leader, (narrow, other) = cluster.wait_for_leader(), cluster.followers()
         before_s = time.monotonic()
@@ -276,7 +275,7 @@ def test_n13_narrow_link_to_a_follower(make_network: MakeNetwork) -> None:
         size = cluster.resident_bytes(leader)
         cluster.links.impose(links.towards(cluster.ids, narrow), bytes_per_second=32_000)
         narrow_s = time.monotonic()
-        lasts(scaled(4, 60))
+        lasts(scaled(3, 60))
         until_s = time.monotonic()
         lag = cluster.info(leader)[f"member_{narrow}"]["lag"]
         assert lag > 100, "the link is not narrow"
