@@ -201,7 +201,7 @@ def test_c05_stopped_leader(make_cluster: MakeCluster) -> None:
             lasts(scaled(1, 10))
             times.write("meanwhile", others[0])
         times.write("after", leader)
-        for _ in range(8):  # until it leads again, most probably
+        for _ in range(3):  # until it leads again, if it does
             now = cluster.wait_for_leader()
             if now == leader:
                 break

@@ -134,7 +134,6 @@ def slow_fsyncs(cluster: FaultyCluster, id: str, ms: int) -> Iterator[None]:
 DELAYS_MS = (50, 1000) if not IS_FULL else (50, 1000, 10_000)
 
 
-@pytest.mark.alone
 def test_d14_slow_fsync_of_the_leader(make_cluster: MakeCluster) -> None:
     """It makes way where an fsync takes longer than an election, and not before."""
     cluster = make_cluster("d14.leader", **USUAL)

@@ -77,7 +77,6 @@ def test_n01_leader_isolated(make_network: MakeNetwork) -> None:
     assert statistics.median(took_s) < FAILOVER_S, took_s
 
 
-@pytest.mark.alone
 def test_n02_follower_isolated_again_and_again(make_network: MakeNetwork) -> None:
     """Each time for longer than it waits for a leader. It is no candidate when it is back: nothing changes."""
     cluster = make_network("n02", **PATIENT)
@@ -106,7 +105,6 @@ def test_n03_leader_hears_nobody(make_network: MakeNetwork) -> None:
         cluster.links.heal()
 
 
-@pytest.mark.alone
 def test_n04_follower_hears_nobody(make_network: MakeNetwork) -> None:
     """It asks for votes and is heard: the term stays, and the leader."""
     cluster = make_network("n04", **PATIENT)
@@ -122,7 +120,6 @@ def test_n04_follower_hears_nobody(make_network: MakeNetwork) -> None:
         assert terms(cluster) == {1}
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("ids", ["ABC", "ABCDE"])
 def test_n05_partial_partition(make_network: MakeNetwork, ids: str) -> None:
     """The leader and another one do not reach each other, all others reach both; of five, two halves and one between.
@@ -170,7 +167,6 @@ def test_n06_no_majority(make_network: MakeNetwork) -> None:
     assert not served, [*map(str, served[:5])]
 
 
-@pytest.mark.alone
 def test_n07_flapping_links(make_network: MakeNetwork) -> None:
     """All links of the leader, 100 ms on and off: there is progress, and the leader changes seldom."""
     cluster = make_network("n07", **USUAL)
