@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test lint types unit sim torture bench lock clean
+.PHONY: help run test lint types unit sim torture matrix bench lock clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -40,6 +40,9 @@ sim: $(READY)    ## simulated clusters under faults: make sim SEED=1 RUNS=1000
 MINUTES ?= 10
 torture: $(READY)  ## real clusters under faults: make torture MINUTES=10 SEED=1
 	$(BIN)/python -m tests.torture --minutes $(MINUTES) --seed $(SEED)
+
+matrix: $(READY)  ## every fault of the fault matrix at full length: an hour
+	KVNODE_TEST_MATRIX=full KVNODE_TEST_FSYNCS=50 $(BIN)/pytest tests/matrix tests/faults/test_failed_calls.py
 
 bench: $(READY)  ## beside Redis, in one run
 	$(BIN)/python -m benchmarks.throughput
