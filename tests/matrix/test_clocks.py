@@ -6,6 +6,7 @@ back, and where a clock has been set back it goes on at the pace of time.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -123,6 +124,9 @@ def test_c02_monotonic_clocks_begin_elsewhere(make_cluster: MakeCluster) -> None
 @contextmanager
 def time_namespaces(offsets_s: dict[str, int]) -> Iterator[dict[str, list[str]]]:
     """What has to stand before a command that is to run on a monotonic clock with such an offset."""
+    missing = [tool for tool in ("unshare", "nsenter") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"time namespaces need {', '.join(missing)}")
     holders: list[subprocess.Popen[bytes]] = []
     enter: dict[str, list[str]] = {}
     try:
