@@ -93,6 +93,21 @@ static struct over {
     char data[];
 } *overs; /* what was written over since: the latest first */
 
+/* A handler of signals, which may write, must not interrupt who has the guard. */
+static void take_guard(sigset_t *before)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+    pthread_mutex_lock(&guard);
+}
+
+static void leave_guard(const sigset_t *before)
+{
+    pthread_mutex_unlock(&guard);
+    pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
 static int is_inside(const char *path)
 {
     size_t length = root ? strlen(root) : 0;
@@ -229,12 +244,13 @@ static int forget_overs(const struct stat *file)
 
 static int note_sync(int fd, int result)
 {
+    sigset_t signals;
     char path[PATH_MAX];
     struct stat file;
     path_of(fd, path);
     if (result || !is_inside(path) || fstat(fd, &file) || !S_ISREG(file.st_mode))
         return result;
-    pthread_mutex_lock(&guard);
+    take_guard(&signals);
     int i = find_synced(&file);
     if (i < 0 && synced_count < FILES_MAX)
         i = synced_count++;
@@ -244,19 +260,20 @@ static int note_sync(int fd, int result)
         synced[i].size = file.st_size;
     }
     forget_overs(&file);
-    pthread_mutex_unlock(&guard);
+    leave_guard(&signals);
     return result;
 }
 
 /* Bytes are about to be written: keep what is on the disk in their place. */
 static void note_over(int fd, size_t count, off_t offset)
 {
+    sigset_t signals;
     char path[PATH_MAX];
     struct stat file;
     int errno_before = errno;
     path_of(fd, path);
     if (is_inside(path) && !fstat(fd, &file) && S_ISREG(file.st_mode)) {
-        pthread_mutex_lock(&guard);
+        take_guard(&signals);
         int i = find_synced(&file);
         if (i >= 0 && offset < synced[i].size) {
             size_t size = synced[i].size - offset < (off_t)count ? (size_t)(synced[i].size - offset) : count;
@@ -275,7 +292,7 @@ static void note_over(int fd, size_t count, off_t offset)
             over->before = overs;
             overs = over;
         }
-        pthread_mutex_unlock(&guard);
+        leave_guard(&signals);
     }
     errno = errno_before;
 }
@@ -292,11 +309,11 @@ static void restore_overs(int fd, const struct stat *file)
     forget_overs(file);
 }
 
+/* With the guard. */
 static void lose_unsynced(void)
 {
     char path[PATH_MAX];
     struct stat file;
-    pthread_mutex_lock(&guard);
     for (int fd = 3; fd < FILES_MAX; fd++) {
         path_of(fd, path);
         int i = is_inside(path) && !fstat(fd, &file) && S_ISREG(file.st_mode) ? find_synced(&file) : -1;
@@ -306,15 +323,17 @@ static void lose_unsynced(void)
             abort();
         restore_overs(fd, &file);
     }
-    pthread_mutex_unlock(&guard);
 }
 
 /* The verdict over a call, which has waited already. */
 
 static void crash(const struct rule *verdict)
 {
-    if (verdict->lose)
+    sigset_t before;
+    if (verdict->lose) {
+        take_guard(&before); /* for good: nobody writes after that, or tells of it */
         lose_unsynced();
+    }
     kill(getpid(), SIGKILL);
 }
 
@@ -342,9 +361,10 @@ __attribute__((constructor)) static void begin(void)
 
 static struct rule decide(const char *operation, const char *path)
 {
+    sigset_t signals;
     struct rule verdict = {.short_bytes = NOT_SHORT};
     int errno_before = errno, is_found = 0;
-    pthread_mutex_lock(&guard);
+    take_guard(&signals);
     read_rules();
     for (struct rule *rule = rules; rule < rules + rule_count; rule++) {
         if (!fits(rule, operation, path))
@@ -356,14 +376,17 @@ static struct rule decide(const char *operation, const char *path)
             note(operation, path, rule);
         }
     }
-    pthread_mutex_unlock(&guard);
+    leave_guard(&signals);
     struct timespec wait = {verdict.delay_ms / 1000, verdict.delay_ms % 1000 * 1000000};
     while (verdict.delay_ms && nanosleep(&wait, &wait) && errno == EINTR)
         ;
     if (verdict.crash == BEFORE)
         crash(&verdict);
-    if (verdict.error && verdict.lose)
+    if (verdict.error && verdict.lose) {
+        take_guard(&signals);
         lose_unsynced();
+        leave_guard(&signals);
+    }
     errno = errno_before;
     return verdict;
 }
@@ -387,16 +410,17 @@ static struct rule judge_fd(const char *operation, int fd)
 
 static int is_connection(int fd)
 {
+    sigset_t signals;
     struct stat file;
     int errno_before = errno, is_rule = 0;
     if (!rules_path || fstat(fd, &file) || !S_ISSOCK(file.st_mode)) {
         errno = errno_before;
         return 0;
     }
-    pthread_mutex_lock(&guard);
+    take_guard(&signals);
     read_rules();
     is_rule = has_rules_of_connections;
-    pthread_mutex_unlock(&guard);
+    leave_guard(&signals);
     errno = errno_before;
     return is_rule;
 }
@@ -440,11 +464,12 @@ static long long ns_of(const struct timespec *time)
 
 int clock_gettime(clockid_t clock, struct timespec *time)
 {
+    sigset_t signals;
     int result = REAL(clock_gettime)(clock, time);
     if (result || clock != CLOCK_REALTIME || !rules_path)
         return result;
     int errno_before = errno;
-    pthread_mutex_lock(&guard);
+    take_guard(&signals);
     read_rules();
     for (const struct rule *rule = rules; rule < rules + rule_count; rule++)
         if (!strcmp(rule->operation, "clock")) {
@@ -452,7 +477,7 @@ int clock_gettime(clockid_t clock, struct timespec *time)
             long long now = ns_of(time) + (long long)((rule->rate - 1) * passed) + rule->offset_ms * 1000000LL;
             *time = (struct timespec){now / NS, now % NS};
         }
-    pthread_mutex_unlock(&guard);
+    leave_guard(&signals);
     errno = errno_before;
     return 0;
 }
