@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from tests.cluster.conftest import started
+from tests.cluster.harness import eventually
 from tests.faults import damage
 from tests.faults.conftest import small_disks
 from tests.faults.disks import EXIT_DISK_FAILED, EXIT_REFUSED, QUICK, FaultyCluster, check_one_sentence
@@ -126,8 +127,8 @@ def test_d11_part_of_a_write_then_an_error(make_cluster: MakeCluster) -> None:
 @contextmanager
 def slow_fsyncs(cluster: FaultyCluster, id: str, ms: int) -> Iterator[None]:
     cluster.break_disk(id, f"sync .log delay_ms={ms}")
+    eventually(lambda: cluster.faults(id), "an fsync begins")
     yield
-    assert cluster.faults(id)
     cluster.mend_disk(id)
 
 
