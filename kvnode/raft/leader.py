@@ -386,8 +386,9 @@ class Leader:
         raft = self.raft
         probe = not progress.streaming
         if progress.sent_seq > progress.match_seq and raft.now_ms - progress.progress_ms >= progress.probe_after_ms:
-            # Something was lost, or it is slow: ask, ever more rarely (pitfall 30).
-            probe = True
+            # Something was lost, or it is slow: ask, ever more rarely (pitfall 30). The question follows what was sent,
+            # so that what is merely slow is not sent again: it would hold up itself.
+            raft.emit(progress.peer, self._make_append(progress.sent_seq, progress.sent_seq, progress.catch_up_to))
             progress.is_positioned = False  # its answer counts
             progress.progress_ms = raft.now_ms
             progress.probe_after_ms = min(2 * progress.probe_after_ms, PROBE_BACKOFF_MAX_MS)

@@ -170,7 +170,7 @@ def test_a_silent_member_is_asked_ever_more_rarely() -> None:
         for to, message in carry_out(raft):
             if to == "B" and isinstance(message, m.Heartbeat):
                 raft.step("B", m.HeartbeatReply(raft.term, message.round, True, True), now_ms)
-            elif to == "C" and isinstance(message, m.Heartbeat) and message.probe:
+            elif to == "C" and isinstance(message, m.Append) and message.last_seq == message.prev_seq:
                 asked_ms.append(now_ms)
     gaps = [round(later - earlier) for earlier, later in pairwise(asked_ms)]
     assert asked_ms[0] - start_ms <= 1200
