@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kvnode.node.applying import Applier
 from kvnode.node.wire import Forward
 from kvnode.raft import messages as m
 from tests.unit.node.small_cluster import led_by
@@ -36,6 +37,30 @@ def test_an_answer_is_waited_for_until_it_is_applied() -> None:
     cluster.let_go_link(data)
     cluster.run(10)
     assert reader.take() == [b"1"]
+
+
+def test_it_is_not_enough_that_it_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B hears all at once of four records, three of them committed, and applies one in a turn."""
+    monkeypatch.setattr(Applier.apply, "__defaults__", (1,))
+    cluster = led_by("A")
+    data = cluster.links["A", "B", "data"]
+    cluster.hold_link(data)
+    for value in "123":
+        cluster.client("A").ask(f"SET k {value}")
+    reader = cluster.client("B").send("GET k")
+    cluster.settle()
+    cluster.client("A").ask("SET k 4")
+    queue = data.on_its_way[cluster.hosts["B"]]
+    together = b"".join(queue)
+    queue.clear()
+    queue.append(together)
+    cluster.let_go_link(data)
+    while cluster["B"].raft.commit_seq < 4:
+        assert cluster._step()
+    assert cluster["B"].applier.applied_seq == 2
+    assert reader.replies == []
+    cluster.settle()
+    assert reader.take() == [b"3"]
 
 
 def test_the_question_leaves_after_the_replies_to_earlier_writes() -> None:
