@@ -63,6 +63,55 @@ def test_what_was_cut_stays_pending_until_the_newer_term_has_committed() -> None
     assert client.take() == [1]
 
 
+def test_what_was_cut_may_come_back_until_a_newer_term_has_committed() -> None:
+    """B cuts what A has logged. C, which has it, is elected next, commits it, and gives it back to A in two pieces.
+    With the first of them A knows of a commit, but of none in a newer term."""
+    cluster = led_by("A", "ABCDE", batch_bytes_max=1000)
+    cluster.hold("A-B A-D A-E C>A")
+    cluster.client("A").send([b"SET", b"large", bytes(300_000)])
+    cluster.settle()
+    client = cluster.client("A").send("INCR n")
+    cluster.client("A").send([b"SET", b"pad", bytes(1000)])  # ends the batch of the INCR
+    cluster.settle()
+    cluster.hold("D>B E>B C")
+    cluster.campaign("B")
+    cluster.settle()
+    cluster.hold("B>D B>E")
+    cluster.let_go("D>B E>B B>A")
+    cluster.settle()
+    assert [cluster[id].raft.index.last_seq for id in "ABCDE"] == [2, 2, 3, 1, 1]
+    assert cluster["A"].raft.commit_seq == 1
+    cluster.crash("B")
+    cluster.let_go("C-D C-E")
+    cluster.campaign("C")  # in term 2, where the others have voted for B
+    cluster.elect("C")
+    cluster.run(10)
+    assert cluster["C"].raft.commit_seq == 4
+    cluster.heal()
+    cluster.run(300)
+    assert cluster.log("C").count(("SET", b"n", b"1")) == 1
+    assert client.take() == [1]
+    assert cluster.local("C", "n") == b"1"
+
+
+def test_nothing_of_what_was_cut_is_seen_when_the_node_leads_again() -> None:
+    """The new log may be shorter than what was cut: what it saw then must not come back with an old seq."""
+    cluster = led_by("A")
+    cluster.hold("A")
+    client = cluster.client("A").send("SET k lost", "SET l lost", "SET m lost", "SET n lost")
+    cluster.settle()
+    client.close()  # so that it is not run again
+    cluster.elect("B")
+    cluster.lose("A")
+    cluster.heal()
+    cluster.run(100)
+    cluster.elect("A")
+    cluster.run(10)
+    assert cluster["A"].raft.index.last_seq == 3
+    assert cluster.client("A").ask("MGET k l m n") == [None] * 4
+    assert cluster.client("A").ask("SET n kept NX") == b"OK"
+
+
 def test_what_was_logged_is_unknown_and_what_was_not_is_refused_at_the_deadline() -> None:
     cluster = led_by("A")
     cluster.hold("A")
