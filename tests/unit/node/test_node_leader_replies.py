@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from kvnode.node.applying import Applier
 from kvnode.node.leading import HOPE_MS
 from kvnode.raft import messages as m
 from tests.unit.node.small_cluster import Cluster, led_by
@@ -24,6 +27,33 @@ def test_the_leaders_own_disk_is_not_needed_for_a_majority() -> None:
     cluster.stop_disk("A")
     assert cluster.client("A").ask("SET k 1") == b"OK"
     assert cluster["A"].raft.durable_seq == 1
+
+
+def test_a_cluster_of_one_answers_a_write_when_its_disk_has_it() -> None:
+    cluster = led_by("A", "A")
+    cluster.stop_disk("A")
+    client = cluster.client("A").send("SET k 1")
+    cluster.run(100)
+    assert client.replies == []
+    cluster.start_disk("A")
+    cluster.settle()
+    assert client.take() == [b"OK"]
+
+
+def test_an_increment_builds_on_what_is_committed_and_not_applied_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four records are committed at once, and one is applied in a turn; a fifth is not logged yet."""
+    monkeypatch.setattr(Applier.apply, "__defaults__", (1,))
+    cluster = led_by("A", batch_bytes_max=1)  # each write is a record
+    cluster.stop_disk("B", "C")
+    cluster.client("A").send(*["INCR n"] * 4, "SET k 1")
+    cluster.settle()
+    cluster.start_disk("B", "C")
+    while cluster["A"].raft.commit_seq < 5:
+        assert cluster._step()
+    assert cluster["A"].applier.applied_seq == 2
+    client = cluster.client("A").send("INCR n")
+    cluster.run(HOPE_MS)
+    assert client.take() == [5]
 
 
 def test_increments_that_are_not_committed_build_on_each_other() -> None:
