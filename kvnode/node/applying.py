@@ -10,6 +10,7 @@ from kvnode.store.keyspace import KeySpace
 
 ENTRIES_PER_TURN = 20_000
 """About 10 ms of work."""
+NO_LIMIT = 1 << 62
 
 
 class Applier:
@@ -24,6 +25,12 @@ class Applier:
 
     def append(self, record: Record) -> None:
         self._records.append(record)
+
+    def recover(self, record: Record) -> None:
+        """A record of the log as it is read at start: **S** what the records say is committed is applied, and the rest
+        waits for a leader."""
+        self.append(record)
+        self.apply(record.commit_seq, NO_LIMIT)
 
     def truncate_suffix(self, after_seq: int) -> None:
         invariant(after_seq >= self.applied_seq, f"a cut after seq {after_seq}, but {self.applied_seq} is applied")

@@ -13,7 +13,6 @@ from kvnode.config import Config
 from kvnode.log.errors import DamageError, DiskError, LogError
 from kvnode.log.healing.damaged import DamagedLog
 from kvnode.log.identity import cluster_id
-from kvnode.log.record import Record
 from kvnode.log.recovery import Recovered, open_log
 from kvnode.log.wal import LogOptions, WriteAheadLog
 from kvnode.node.applying import Applier
@@ -57,10 +56,6 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
     )
     applier = Applier(keyspace)
 
-    def take(record: Record) -> None:
-        applier.append(record)
-        applier.apply(record.commit_seq, entries_max=1 << 62)
-
     def read() -> Recovered:
         return open_log(
             config.data,
@@ -68,7 +63,7 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
             node_id=config.id,
             members=config.member_ids,
             options=_options(config),
-            on_record=take,
+            on_record=applier.recover,
         )
 
     recovered = await asyncio.to_thread(read)

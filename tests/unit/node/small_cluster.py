@@ -252,12 +252,8 @@ class Host:
         config = Config(self.id, Path("/nowhere"), cluster.members, **cluster.settings)
         applier = Applier(KeySpace(Limits(config.key_bytes_max, config.value_bytes_max)))
 
-        def take(record: Record) -> None:
-            applier.append(record)
-            applier.apply(record.commit_seq, 1 << 62)
-
         try:
-            recovered = self.log.recover(take)
+            recovered = self.log.recover(applier.recover)
         except DamageError as damage:
             if not damage.holes:
                 raise
