@@ -16,7 +16,6 @@ from typing import Any
 from kvnode.config import Config, Member
 from kvnode.log import LogOptions, cluster_id, open_log
 from kvnode.log.errors import DamageError, DiskError, LogError
-from kvnode.log.record import Record
 from kvnode.node.applying import Applier
 from kvnode.node.deeds import Event, Outputs
 from kvnode.node.node import Node
@@ -166,15 +165,13 @@ class Host:
         )
         applier = Applier(KeySpace(Limits(config.key_bytes_max, config.value_bytes_max)))
 
-        def take(record: Record) -> None:
-            applier.append(record)
-            applier.apply(record.commit_seq, 1 << 62)
-
         log_options = LogOptions(segment_bytes=options.segment_bytes, reserve_bytes=options.reserve_bytes)
         random = Random(self.random.getrandbits(64))
         now_ms = self.now_ms
         try:
-            recovered = open_log(DIRECTORY, **self._whose, options=log_options, files=self.disk, on_record=take)
+            recovered = open_log(
+                DIRECTORY, **self._whose, options=log_options, files=self.disk, on_record=applier.recover
+            )
         except DamageError as damage:
             if not damage.holes:
                 raise
