@@ -1,7 +1,9 @@
 """A disk in memory, for the port kvnode.log.files.Files: it counts calls, stops at the n-th, fails, fills up.
 
-What was written is in the cache; what was fsynced is on the platter. `after_crash(model)` is the disk that the next
-start finds when the power fails:
+What was written is in the cache; what was fsynced is on the platter. An fsync that fails leaves pages that look written
+and are not: no later fsync writes them, and they can be read until the cache is dropped (Rebello et al., "Can
+Applications Recover from fsync Failures?", ATC 2020). `after_crash(model)` is the disk that the next start finds when
+the power fails:
 
     kept             the cache survived: the process was killed, the machine was not
     synced           only what was fsynced: files and directories
@@ -18,6 +20,7 @@ import errno
 from pathlib import Path
 from random import Random
 
+PAGE_BYTES = 4096
 MODELS = ("kept", "synced", "torn_512", "torn_4096", "renames_first", "entries_missing", "zero_tail")
 
 
@@ -32,12 +35,44 @@ class MemoryFile:
         self.data = bytearray(data)
         self.synced = bytes(data)
         self.unreadable: set[int] = set()
+        self.lost_pages: set[int] = set()
+        """Pages that an fsync has failed to write, and that count as written."""
 
     def write(self, data: bytes, offset: int) -> None:
         self.data.extend(bytes(max(0, offset - len(self.data))))
         self.data[offset : offset + len(data)] = data
+        if self.lost_pages:  # what is written anew is written with its whole page
+            self.lost_pages.difference_update(range(offset // PAGE_BYTES, (offset + len(data)) // PAGE_BYTES + 1))
         if self.unreadable:  # what is written anew can be read
             self.unreadable.difference_update(range(offset, offset + len(data)))
+
+    def on_its_way(self) -> bytes:
+        """What is in the cache, but for what no fsync will write any more."""
+        if not self.lost_pages:
+            return bytes(self.data)
+        found = bytearray(self.data)
+        for start in (page * PAGE_BYTES for page in self.lost_pages):
+            size = min(PAGE_BYTES, len(found) - start)
+            found[start : start + size] = self.synced[start : start + size].ljust(size, b"\0")
+        return bytes(found)
+
+    def sync(self) -> None:
+        self.synced = self.on_its_way()
+
+    def fail_to_sync(self) -> None:
+        for page in range(-(-len(self.data) // PAGE_BYTES)):
+            place = slice(page * PAGE_BYTES, (page + 1) * PAGE_BYTES)
+            if self.data[place] != self.synced[place]:
+                self.lost_pages.add(page)
+
+    def drop_cache(self) -> None:
+        self.data[:] = self.on_its_way()
+        self.lost_pages.clear()
+
+    def truncate(self, size: int) -> None:
+        del self.data[size:]
+        self.unreadable = {at for at in self.unreadable if at < size}
+        self.lost_pages = {page for page in self.lost_pages if page * PAGE_BYTES < size}
 
 
 Directory = dict[str, "MemoryFile | None"]  # None: a directory of that name
@@ -74,7 +109,7 @@ class MemoryDisk:
         for path, directory in names.items():
             entries: Directory = {}
             for name, file in directory.items():
-                entries[name] = None if file is None else MemoryFile(_content(file, model, Random(f"{seed}{name}")))
+                entries[name] = None if file is None else _found(file, model, Random(f"{seed}{name}"))
             disk.cached[path] = entries
             disk.synced[path] = dict(entries)
         return disk
@@ -127,7 +162,7 @@ class MemoryDisk:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         file = self.cached[path.parent].setdefault(path.name, MemoryFile())
         assert file is not None
-        file.data.clear()
+        file.truncate(0)
         return self._opened(path, file)
 
     def lock(self, path: Path) -> int:
@@ -168,25 +203,22 @@ class MemoryDisk:
     def truncate(self, fd: int, size: int) -> None:
         path, file = self._open[fd]
         self._call("truncate", path.name)
-        del file.data[size:]
-        file.unreadable = {at for at in file.unreadable if at < size}
+        file.truncate(size)
 
     def fsync(self, fd: int) -> None:
-        path, file = self._open[fd]
-        self._call("fsync", path.name)
-        file.synced = bytes(file.data)
+        self._sync("fsync", fd)
 
     def fdatasync(self, fd: int) -> None:
-        path, file = self._open[fd]
-        self._call("fdatasync", path.name)
-        file.synced = bytes(file.data)
+        self._sync("fdatasync", fd)
 
     def fsync_dir(self, path: Path) -> None:
         self._call("fsync_dir", path.name)
         self.synced[path] = dict(self.cached[path])
 
     def drop_cache(self, fd: int) -> None:
-        self._call("drop_cache", self._open[fd][0].name)
+        path, file = self._open[fd]
+        self._call("drop_cache", path.name)
+        file.drop_cache()
 
     def rename(self, source: Path, target: Path) -> None:
         self._call("rename", f"{source.name} {target.name}")
@@ -213,6 +245,15 @@ class MemoryDisk:
             return None
         return "directory" if directory[path.name] is None else "file"
 
+    def _sync(self, name: str, fd: int) -> None:
+        path, file = self._open[fd]
+        try:
+            self._call(name, path.name)
+        except OSError:
+            file.fail_to_sync()
+            raise
+        file.sync()
+
     def _opened(self, path: Path, file: MemoryFile) -> int:
         self._next_fd += 1
         self._open[self._next_fd] = (path, file)
@@ -227,9 +268,18 @@ class MemoryDisk:
             raise error
 
 
+def _found(file: MemoryFile, model: str, random: Random) -> MemoryFile:
+    """What the next start finds of a file."""
+    if model != "kept":
+        return MemoryFile(_content(file, model, random))
+    found = MemoryFile(bytes(file.data))
+    found.synced, found.lost_pages = file.on_its_way(), set(file.lost_pages)
+    return found
+
+
 def _content(file: MemoryFile, model: str, random: Random) -> bytes:
-    new, old = bytes(file.data), file.synced
-    if model in ("kept", "entries_missing") or new == old:
+    new, old = file.on_its_way(), file.synced
+    if model == "entries_missing" or new == old:
         return new
     if model in ("synced", "renames_first"):
         return old

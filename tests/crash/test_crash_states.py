@@ -213,10 +213,12 @@ def check_start(disk: MemoryDisk, promises: Promises, what: str) -> None:
     after = chain(2, term=9, after=seen[-1] if seen else None)
     log.save_ballot(9, "C")
     log.append(after)
+    interrupted = disk.after_crash("synced")
     log.close()
-    again: list[Record] = []
-    assert open_on(disk, again).cut is None, what
-    assert raws(again) == found + raws(after), what
+    for later in (interrupted, disk.after_crash("synced")):
+        again: list[Record] = []
+        assert open_on(later, again).cut is None, what
+        assert raws(again) == found + raws(after), what
 
 
 CALLS = list(run()[0].calls)
