@@ -4,9 +4,11 @@ S1  one leader in a term                      S5  commit seq and term never go b
 S2  logs agree where they are committed       S6  what is committed is durable at a majority, what is told is committed
 S3  what is committed never changes           S7  no member votes twice in a term, over all its lives
 S4  applied in order, never beyond commit     S8  equal key spaces at equal seqs
+S13 of two leaders one soon steps down
 
-S9, linearizable, is judged at the end of a run (verdict.py), and so is S10, that a healed cluster converges (run.py);
-and what a message promises is checked when it leaves: a vote and a term are on the disk, and so is all that is
+S9, linearizable, is judged at the end of a run (verdict.py), and so are S10, that a healed cluster converges, and S12,
+that log time never goes back (run.py); S11, that nothing but damage is taken for damage, at each start (host.py). And
+what a message promises is checked when it leaves: a vote and a term are on the disk, and so is all that is
 acknowledged.
 """
 
@@ -25,6 +27,9 @@ from tests.simulation.clients import Request
 from tests.simulation.host import Host
 from tests.simulation.world import Violation, World
 
+RIVALS_MARGIN_MS = 500.0
+"""For turns and clocks; of two leaders one has stepped down by then."""
+
 
 class Checks:
     """`committed` is the one history: the end of each committed record -> its checksum."""
@@ -35,6 +40,9 @@ class Checks:
         self.committed: dict[int, int] = {0: 0}
         self.committed_seq = 0
         self._leaders: dict[int, str] = {}
+        self._rivals: tuple[str, ...] = ()
+        self._rivals_since_ms = 0.0
+        self._rivals_ms_max = 4 * world.options.election_ms + RIVALS_MARGIN_MS  # twice the longest election timeout
         self._votes: dict[tuple[str, int], str] = {}
         self._seen: dict[str, tuple[int, int, int, int]] = {}  # host -> (life, commit, applied, term)
         self._digests: dict[int, int] = {}  # applied seq -> of the key space there, whoever was there first
@@ -107,6 +115,16 @@ class Checks:
         if raft.leading is not None:
             leader = self._leaders.setdefault(raft.term, host.id)
             self._require(leader == host.id, host, f"S1 leads term {raft.term}, and so does {leader}")
+            self._check_rivals(host)
+
+    def _check_rivals(self, host: Host) -> None:
+        """Who has been replaced hears of it, or hears from no majority and steps down."""
+        leaders = [each for each in self.hosts if each.node and not each.is_paused and each.node.raft.leading]
+        rivals = tuple(each.id for each in leaders) if len(leaders) > 1 else ()
+        if rivals != self._rivals:
+            self._rivals, self._rivals_since_ms = rivals, self.world.now_ms
+        is_brief = self.world.now_ms - self._rivals_since_ms <= self._rivals_ms_max
+        self._require(not rivals or is_brief, host, f"S13 {' and '.join(rivals)} go on leading")
 
     def _check_commit(self, host: Host, index: LogIndex, seq: int) -> None:
         known = self.committed_seq

@@ -182,7 +182,7 @@ class Faults:
             file = host.disk.file(DIRECTORY / name)
             at = random.randrange(size)
             end = min(size, at + random.choice((1, 1, 16, 600)))
-            self.rotten.add(host)
+            self._spoiled(host)
             if name not in rot.NOTES and random.random() < 0.2:
                 file.unreadable.update(range(at, end))
                 self.world.say(f"{host.id}: {name} can not be read at offset {at}")
@@ -206,10 +206,14 @@ class Faults:
         forged = rot.forge(host.disk, DIRECTORY, random)
         if forged:
             host.forged |= forged
-            self.rotten.add(host)
+            self._spoiled(host)
             self.world.say(f"{host.id}: {len(forged)} records are others now")
             self.world.count("forged logs")
         self._restart_later(host, random)
+
+    def _spoiled(self, host: Host) -> None:
+        self.rotten.add(host)
+        host.is_spoiled = True
 
     def _can_be_spared(self, host: Host) -> bool:
         """Whether the others can elect a leader without it: who is set aside comes back through one."""

@@ -62,6 +62,8 @@ class Host:
         """Disks that were wiped."""
         self.forged: set[int] = set()
         """Checksums of records that nobody ever wrote, and that were put into this log."""
+        self.is_spoiled = False
+        """Whether something was ever changed on this disk that nobody had written."""
         self._last_id = 0
         self._forget()
 
@@ -173,6 +175,7 @@ class Host:
                 DIRECTORY, **self._whose, options=log_options, files=self.disk, on_record=applier.recover
             )
         except DamageError as damage:
+            self._require_spoiled(str(damage))
             if not damage.holes:
                 raise
             from kvnode.log.healing.damaged import DamagedLog
@@ -182,6 +185,8 @@ class Host:
             self.machine = SetAside(config, self.cluster, tuple(self.log.holes), random=random, now_ms=now_ms)
         else:
             self.log = recovered.log
+            if recovered.is_damaged:
+                self._require_spoiled("; ".join(recovered.findings))
             self.machine = Node(
                 config,
                 self.cluster,
@@ -196,6 +201,11 @@ class Host:
         self._reader = Reading(self.log, self._post_all)
         self._writing.begin()
         self._retry_writing(self.life)
+
+    def _require_spoiled(self, what: str) -> None:
+        """What a crash leaves is no damage: a node that lost nothing keeps its vote."""
+        if not self.is_spoiled:
+            raise Violation(f"S11 {self.id} takes for damage what a crash has left: {what}")
 
     def _end(self, *, silently: bool = False, whole: bool = False) -> None:
         self.machine = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from itertools import pairwise
 
 from kvnode.config import Member
 from kvnode.log.record import Record, split
@@ -133,6 +134,9 @@ class Simulation:
         for record in records:
             if self.checks.committed.get(record.last_seq) != record.checksum:
                 raise Violation(f"S3 {record!r} is not what was committed")
+        for before, record in pairwise(records):
+            if record.time_ms < before.time_ms:
+                raise Violation(f"S12 log time goes back from {before.time_ms} to {record.time_ms} at {record!r}")
         return records
 
 
