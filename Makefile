@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test lint types unit sim torture matrix bench lock clean
+.PHONY: help run test lint types unit sim torture matrix mutants bench lock clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -43,6 +43,9 @@ torture: $(READY)  ## real clusters under faults: make torture MINUTES=10 SEED=1
 
 matrix: $(READY)  ## every fault of the fault matrix at full length: an hour
 	KVNODE_TEST_MATRIX=full KVNODE_TEST_FSYNCS=50 $(BIN)/pytest tests/matrix tests/faults/test_failed_calls.py
+
+mutants: $(READY) ## one rule after the other taken out of a copy, and what notices
+	$(BIN)/python -m tests.mutants --all
 
 bench: $(READY)  ## beside Redis, in one run
 	$(BIN)/python -m benchmarks.throughput
