@@ -294,7 +294,8 @@ class WriteAheadLog:
         return bad, size
 
     def close(self) -> None:
-        """Make the mark durable, if the disk works, and give up the lock. A second close does nothing."""
+        """Make the mark durable, cut off the zeros that are left, if the disk works, and give up the lock. A second
+        close does nothing."""
         if self._is_closed:
             return
         try:
@@ -302,7 +303,8 @@ class WriteAheadLog:
                 with suppress(NoSpaceError):  # a mark that is too low is no fault
                     self.idle()
                 if self._laid_out_to > self._segments[-1].end:
-                    self._trim(self._segments[-1].end)
+                    with self._deed("cut off the zeros"):
+                        self._trim(self._segments[-1].end)
         finally:
             self._is_closed = True
             for fd in (self._fd, self._mark_fd, self._lock_fd):

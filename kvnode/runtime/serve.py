@@ -92,7 +92,10 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket, f
         peer_server.close()
         for dialer in dialers:
             dialer.cancel()
-    await runtime.close()
+    try:
+        await runtime.close()
+    except BaseException as error:
+        return _report(logger, error)
     logger.info("stopped")
     return EXIT_STOPPED
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
+import pytest
+
 from tests.cluster.load import load
 from tests.faults.disks import (
     EXIT_DISK_FAILED,
@@ -101,6 +103,26 @@ def test_a_call_fails_at_the_start(cluster: FaultyCluster) -> None:
         assert reason_of(rules) in said
         assert "Traceback" not in said
         assert files_of(cluster, id) == before
+    cluster.mend_disk(id)
+    cluster.start(id)
+    cluster.wait_until_equal()
+
+
+@pytest.mark.parametrize("rules", ["fdatasync mark EIO", "ftruncate .log EIO", "fsync .log EIO"])
+def test_a_call_fails_at_the_stop(cluster: FaultyCluster, rules: str) -> None:
+    """Nothing acknowledged depends on it. But whoever stops a node must not believe that its disk is well."""
+    leader = cluster.wait_for_leader()
+    cluster.client(leader).set("key", "value")
+    cluster.wait_until_equal()
+    id = cluster.followers()[0]
+    length = len(cluster.log_text(id))
+    cluster.break_disk(id, rules)
+    cluster.client(leader).set("key", "another")  # so that the mark is not on the disk yet
+    ended = cluster.stop(id)
+    said = cluster.log_text(id)[length:]
+    assert cluster.faults(id), said
+    assert ended == EXIT_DISK_FAILED, said
+    check_one_sentence(cluster, id, said, reason_of(rules))
     cluster.mend_disk(id)
     cluster.start(id)
     cluster.wait_until_equal()

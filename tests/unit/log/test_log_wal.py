@@ -291,6 +291,24 @@ def test_after_a_failed_write_or_sync_nothing_is_tried_again(call: int, number: 
     assert raws(seen)[:2] == raws(records)
 
 
+@pytest.mark.parametrize("call", [0, 1, 2])
+def test_a_failed_sync_or_cut_while_closing_is_told_and_nothing_is_lost(call: int) -> None:
+    """Of the mark, or of the zeros that are left: cut off, and synced."""
+    disk, log = make(segment_bytes=100_000)
+    records = chain(2)
+    log.append(records)
+    disk.calls.clear()
+    disk.fail_at = {call: OSError(5, "Broken")}
+    with pytest.raises(DiskError, match="Broken"):
+        log.close()
+    assert len(disk.calls) == call + 1
+    assert "closed" in repr(log)
+    for model in ("kept", "synced"):
+        seen: list[Record] = []
+        open_memory(disk.after_crash(model), seen=seen)
+        assert raws(seen) == raws(records)
+
+
 def test_a_failed_append_is_not_readable() -> None:
     disk, log, records = filled(2)
     disk.fail_at = {1: OSError(5, "Broken")}
