@@ -99,7 +99,7 @@ def holds(disk: MemoryDisk, directory: Path, mark: Mark) -> bool:
 def _content(file: MemoryFile) -> Content | None:
     try:
         header, end = decode_header(bytes(file.data))
-        return header, end, split(bytes(file.data[end:]))
+        return header, end, split(bytes(file.data[end:]).rstrip(b"\0"))  # zeros are room, and no record ends in one
     except BadRecord:
         return None
 
