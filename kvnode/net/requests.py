@@ -25,6 +25,7 @@ import sys
 from hiredis import pack_command
 
 from kvnode.net.inline import split_words
+from kvnode.net.refused import Refused
 
 LINE_BYTES_MAX = 64 * 1024
 ARGUMENTS_MAX = 1024 * 1024
@@ -40,14 +41,6 @@ _NO_REQUEST = frozenset(range(256)) - _WORD_BEGINS - set(b" \t\r\n")
 # What a browser sends when a web page makes it talk to this port (cross-protocol scripting).
 _HTTP_WORDS = frozenset((b"post", b"host:"))
 _SMALL_BULKS = {b"$%d\r\n" % size: size for size in range(1024)}
-
-
-class Refused(list[bytes]):
-    """A request over the size limit: a command without a name, with the `text` of the error reply that it gets."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__((b"",))
-        self.text = text
 
 
 class Requests:

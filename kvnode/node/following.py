@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvnode.net.requests import Refused
+from kvnode.net.refused import Refused
 from kvnode.node.session import Arrival, Chunk, Command, RemoteSession, Session
 from kvnode.node.wire import Forward, ForwardReplies
 from kvnode.reply import CommandError

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from kvnode.invariant import invariant
 from kvnode.log.record import encode as encode_record
+from kvnode.net.refused import Refused
 from kvnode.net.replies import encode
-from kvnode.net.requests import Refused
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Group, Session
 from kvnode.reply import CommandError, Reply
 from kvnode.store.arguments import parse_int64

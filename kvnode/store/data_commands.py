@@ -33,13 +33,12 @@ def _row(
 
 def _positions(arguments: tuple[Arg, ...]) -> Positions | None:
     """Where the keys are: they come first in all of these commands, and go on to the end where there are several."""
-    match arguments:
-        case [Arg(type="key") as key, *_]:
-            return Positions(1, -1 if key.multiple else 1, 1)
-        case [Arg(type="block", multiple=True, arguments=[Arg(type="key"), *_] as block)]:
-            return Positions(1, -1, len(block))
-        case _:
-            return None
+    first = arguments[0] if arguments else None
+    if first is None or first.type not in ("key", "block"):
+        return None
+    if first.type == "key":
+        return Positions(1, -1 if first.multiple else 1, 1)
+    return Positions(1, -1, len(first.arguments))  # a block of a key and what belongs to it, again and again
 
 
 READ = Kind.READ

@@ -7,14 +7,17 @@ node that is down, and a node that dials a member that is down could be connecte
 
 from __future__ import annotations
 
+import filecmp
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,10 +70,24 @@ def free_ports(count: int) -> list[int]:
 
 def node_environment() -> dict[str, str]:
     """The environment of a node: ours without the variables that would configure it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("KVNODE_")}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("KVNODE_", "PYTHONPATH"))}
+    if not is_installed_as_it_stands():
+        environment["PYTHONPATH"] = str(ROOT)
     environment["PYTHONUNBUFFERED"] = "1"
     return environment
+
+
+@cache
+def is_installed_as_it_stands() -> bool:
+    """Whether the kvnode that is installed, compiled, was made from the source as it is now: then it is what is tested,
+    and the source itself otherwise."""
+    installed = Path(sysconfig.get_path("platlib"))
+    for package in ("kvnode", "kvclient"):
+        source, copy = ROOT / package, installed / package
+        names = [path.relative_to(source) for path in source.rglob("*.py")]
+        if filecmp.cmpfiles(source, copy, names, shallow=False)[0] != names:
+            return False
+    return any((installed / "kvnode").rglob("*.so"))
 
 
 def parse_info(text: str) -> Info:

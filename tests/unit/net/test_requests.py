@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvnode.net.requests import ARGUMENTS_MAX, BULK_BYTES_MAX, LINE_BYTES_MAX, Refused, Requests
+from kvnode.net.refused import Refused
+from kvnode.net.requests import ARGUMENTS_MAX, BULK_BYTES_MAX, LINE_BYTES_MAX, Requests
 
 
 def array(*arguments: bytes) -> bytes:
