@@ -15,11 +15,14 @@ from setuptools import Extension, setup
 
 COMPILED = (
     "kvnode/invariant.py",
-    "kvnode/log/record.py",
+    "kvnode/log/*.py",
     "kvnode/net/*.py",
     "kvnode/node/*.py",
     "kvnode/raft/*.py",
     "kvnode/reply.py",
+    "kvnode/runtime/disk.py",
+    "kvnode/runtime/loop.py",
+    "kvnode/runtime/writing.py",
     "kvnode/store/*.py",
 )
 INTERPRETED = {"kvnode/net/refused.py"}

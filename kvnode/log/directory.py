@@ -18,7 +18,7 @@ from kvnode.log.files import Files, read_file
 from kvnode.log.identity import Identity, decode_identity, refuse_foreign
 from kvnode.log.mark import Mark, decode_mark
 from kvnode.log.notes import NOTE_BYTES_MAX, NewerNote
-from kvnode.log.record import BadRecord
+from kvnode.log.record import BadRecord, SegmentHeader
 from kvnode.log.segment import first_seq_of, read_header, refuse_newer, written_size
 
 LOCK = "lock"
@@ -203,16 +203,22 @@ def _holds_records(files: Files, path: Path) -> bool:
 def owners(files: Files, directory: Path) -> Iterable[tuple[str, str]]:
     """(cluster id, node id) by each header that can be read."""
     for _, path in segment_paths(files, directory):
-        fd = files.open_read(path)
-        try:
-            header, _ = read_header(files, fd)
-        except BadRecord:
-            continue
-        except OSError as error:
-            if error.errno not in READ_ERRORS:
-                raise
-            continue
-        finally:
-            files.close(fd)
-        refuse_newer(path, header)
-        yield header.cluster_id, header.node_id
+        header = _maybe_header(files, path)
+        if header is not None:
+            refuse_newer(path, header)
+            yield header.cluster_id, header.node_id
+
+
+def _maybe_header(files: Files, path: Path) -> SegmentHeader | None:
+    """None where the header is bad, or the disk does not give it."""
+    fd = files.open_read(path)
+    try:
+        return read_header(files, fd)[0]
+    except BadRecord:
+        return None
+    except OSError as error:
+        if error.errno not in READ_ERRORS:
+            raise
+        return None
+    finally:
+        files.close(fd)

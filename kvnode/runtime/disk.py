@@ -23,8 +23,8 @@ class Worker:
         self._performer = performer
         self._on_failure = on_failure
         self._queue: SimpleQueue[Performable | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._runner = threading.Thread(target=self._run, name=name, daemon=True)
+        self._runner.start()
 
     def put(self, deed: Performable) -> None:
         self._queue.put(deed)
@@ -32,7 +32,7 @@ class Worker:
     def stop(self) -> None:
         """Perform what is queued, then end. What there is no room for is dropped: it was never acknowledged."""
         self._queue.put(None)
-        self._thread.join()
+        self._runner.join()
 
     def _run(self) -> None:
         performer = self._performer

@@ -78,7 +78,7 @@ class Writing:
         self._retry_at_s = 0.0
         self._ballots: list[Performable] = []
         self._kept: list[Performable] = []
-        self._append_bytes_left: float = RESERVE_APPEND_BYTES_MAX
+        self._append_bytes_left = float(RESERVE_APPEND_BYTES_MAX)
 
     def __repr__(self) -> str:
         kept = f"full, {len(self._ballots)} ballots and {len(self._kept)} deeds wait" if self._is_full else "with room"
@@ -181,7 +181,7 @@ class Writing:
     def _retry(self, events: list[Event]) -> None:
         self._retry_at_s = self._clock() + RETRY_S
         if self._has_reserve():
-            self._append_bytes_left = RESERVE_APPEND_BYTES_MAX
+            self._append_bytes_left = float(RESERVE_APPEND_BYTES_MAX)
             with suppress(NoSpaceError):
                 for waiting in (self._ballots, self._kept):
                     while waiting:
