@@ -236,6 +236,9 @@ class Leading:
         """At the end of a turn: log what has been evaluated, unless a record is under way, or company is expected."""
         if not self.overlay.effects or len(self._groups) >= RECORDS_IN_FLIGHT_MAX:
             return
+        leader = self.raft.leading
+        if leader is not None and leader.has_named_successor:
+            return  # it is not logged yet, so the next leader can have it
         if len(self.open.chunks) < self._expected:
             if self.node.now_ms < self._expected_until_ms:
                 return

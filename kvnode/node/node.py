@@ -676,7 +676,7 @@ class Node:
 
     def on_shutdown(self) -> None:
         """Take no more, hand leadership over, answer what is pending."""
-        self._is_draining = True
+        self._is_draining = self.raft.is_leaving = True
         successor = self.raft.transfer()
         if successor is not None:
             self.note("info", "handing over leadership", {"to": successor})

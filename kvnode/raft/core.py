@@ -118,6 +118,8 @@ class Raft:
         self.links: set[str] = set()
         self.has_room = True
         """Whether the disk has room for records; see `set_room`. For ballots it always has."""
+        self.is_leaving = False
+        """The process is about to end: it does not campaign, unless it is told to."""
         self.is_disk_stalled = False
         """Set by the node: whether an append has been on its way to the disk for longer than an election timeout."""
         self._ballot_durable = True

@@ -104,6 +104,11 @@ class Leader:
         """Proposals must wait: a successor is being made."""
         return self._transfer_to is not None
 
+    @property
+    def has_named_successor(self) -> bool:
+        """The successor has been told to take over. What is logged now would make its log too short to be elected."""
+        return self._transfer_to is not None and self._transfer_sent
+
     # Messages
 
     def on_message(self, sender: str, message: m.Message) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kvnode.raft.core import Role
 from tests.unit.node.small_cluster import Cluster, led_by
 
 
@@ -111,6 +112,38 @@ def test_a_forward_to_a_new_leader_waits_for_its_no_op() -> None:
     cluster.settle()
     assert client.take() == [42]
     assert cluster.log("C")[1:] == [("SET", b"n", b"41"), ("NOOP",), ("SET", b"n", b"42")]
+
+
+def test_a_batch_that_waits_for_company_does_not_follow_when_leadership_is_handed_over() -> None:
+    cluster = led_by("A")
+    clients = [cluster.client("A") for _ in range(4)]
+    for number, client in enumerate(clients):
+        client.send(f"SET k{number} 1")
+    cluster.settle()
+    assert [client.take() for client in clients] == [[b"OK"]] * 4
+    clients[0].send("SET last 1")
+    cluster.hosts["A"].turn()
+    assert not cluster["A"].leading.overlay.is_open_empty, "it waits for the others"
+    cluster.hosts["A"].post("on_shutdown")
+    cluster.hosts["A"].turn()
+    cluster.now_ms += 3
+    for _ in range(3):
+        cluster.hosts["A"].turn()
+    cluster.settle()
+    assert cluster.leaders in (["B"], ["C"]), "the successor's log is long enough"
+    assert clients[0].take() == [b"OK"]
+    assert ("SET", b"last", b"1") in cluster.log("B")
+
+
+def test_who_is_about_to_end_does_not_campaign() -> None:
+    cluster = led_by("A")
+    cluster.hosts["B"].post("on_shutdown")
+    cluster.crash("A", "C")
+    roles = set()
+    for _ in range(100):
+        cluster.run(50)
+        roles.add(cluster["B"].raft.role)
+    assert roles == {Role.FOLLOWER}
 
 
 def test_a_leader_that_hands_over_evaluates_nothing_more() -> None:
