@@ -37,7 +37,7 @@ class Applier:
         while self._records and self._records[-1].last_seq > after_seq:
             self._records.pop()
 
-    def apply(self, commit_seq: int, entries_max: int = ENTRIES_PER_TURN) -> bool:
+    def apply(self, commit_seq: int, entries_max: int) -> bool:
         """Apply what is committed, at least one record where there is one. True: more is left for the next turn."""
         records = self._records
         while records and records[0].last_seq <= commit_seq:

@@ -21,7 +21,7 @@ from kvnode.log.record import Record
 from kvnode.log.recovery import Recovered
 from kvnode.net.replies import encode_error
 from kvnode.net.requests import Requests
-from kvnode.node import deeds, wire
+from kvnode.node import applying, deeds, wire
 from kvnode.node.applying import Applier
 from kvnode.node.catch_up import CatchUp
 from kvnode.node.comparing import Comparing
@@ -263,7 +263,7 @@ class Node:
         applier, commit_seq = self.applier, self.raft.commit_seq
         applied_before = applier.applied_seq
         if applied_before < commit_seq:
-            if applier.apply(commit_seq):
+            if applier.apply(commit_seq, applying.ENTRIES_PER_TURN):
                 self.outputs.wants_turn = True
             self.leading.overlay.applied(applier.applied_seq)
             self.leading.on_commit()

@@ -8,6 +8,7 @@ import sys
 
 from tests.cluster.harness import ROOT
 from tests.matrix.rows import ROWS
+from tests.matrix.table import PAGE, render
 
 COUNTS = {"N": 14, "P": 13, "D": 22, "C": 5}
 COLLECT_S = 120
@@ -49,3 +50,7 @@ def test_every_run_stands_in_its_row() -> None:
         found = numbered.findall(name.partition("::")[2])
         assert found, name
         assert all(name in rows[f"{kind.upper()}{int(number)}"].tests for kind, number in found), name
+
+
+def test_the_page_says_what_the_rows_say() -> None:
+    assert PAGE.read_text() == render()

@@ -88,7 +88,7 @@ class Options:
             (node, "SESSION_QUEUE_BYTES_MAX", self.session_queue_bytes_max),
             (node, "COMMANDS_PER_TURN", self.commands_per_turn),
             (leading, "RECORDS_IN_FLIGHT_MAX", self.records_in_flight_max),
-            (applying.Applier.apply, "__defaults__", (self.entries_per_turn,)),
+            (applying, "ENTRIES_PER_TURN", self.entries_per_turn),
         )
         before = [(place, name, getattr(place, name)) for place, name, _ in limits]
         try:

@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from kvnode.node import leading, tail
-from kvnode.node.applying import Applier
+from kvnode.node import applying, leading, tail
 from tests.simulation.faults import plan
 from tests.simulation.options import draw
 from tests.simulation.report import describe
@@ -71,6 +70,6 @@ def _claim(simulation: Simulation, host: object) -> None:
 
 
 def test_a_run_leaves_the_limits_of_the_node_as_they_were() -> None:
-    before = (leading.RECORDS_IN_FLIGHT_MAX, tail.TAIL_BYTES_MAX, Applier.apply.__defaults__)
+    before = (leading.RECORDS_IN_FLIGHT_MAX, tail.TAIL_BYTES_MAX, applying.ENTRIES_PER_TURN)
     assert run(7).violation is None
-    assert (leading.RECORDS_IN_FLIGHT_MAX, tail.TAIL_BYTES_MAX, Applier.apply.__defaults__) == before
+    assert before == (leading.RECORDS_IN_FLIGHT_MAX, tail.TAIL_BYTES_MAX, applying.ENTRIES_PER_TURN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvnode.node.applying import Applier
+from kvnode.node import applying
 from kvnode.node.wire import Forward
 from kvnode.raft import messages as m
 from tests.unit.node.small_cluster import led_by
@@ -41,7 +41,7 @@ def test_an_answer_is_waited_for_until_it_is_applied() -> None:
 
 def test_it_is_not_enough_that_it_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     """B hears all at once of four records, three of them committed, and applies one in a turn."""
-    monkeypatch.setattr(Applier.apply, "__defaults__", (1,))
+    monkeypatch.setattr(applying, "ENTRIES_PER_TURN", 1)
     cluster = led_by("A")
     data = cluster.links["A", "B", "data"]
     cluster.hold_link(data)

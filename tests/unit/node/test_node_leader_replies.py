@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvnode.node.applying import Applier
+from kvnode.node import applying
 from kvnode.node.leading import HOPE_MS
 from kvnode.raft import messages as m
 from tests.unit.node.small_cluster import Cluster, led_by
@@ -42,7 +42,7 @@ def test_a_cluster_of_one_answers_a_write_when_its_disk_has_it() -> None:
 
 def test_an_increment_builds_on_what_is_committed_and_not_applied_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four records are committed at once, and one is applied in a turn; a fifth is not logged yet."""
-    monkeypatch.setattr(Applier.apply, "__defaults__", (1,))
+    monkeypatch.setattr(applying, "ENTRIES_PER_TURN", 1)
     cluster = led_by("A", batch_bytes_max=1)  # each write is a record
     cluster.stop_disk("B", "C")
     cluster.client("A").send(*["INCR n"] * 4, "SET k 1")
