@@ -8,8 +8,8 @@ from tests.matrix.rows import ROWS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "FAULT_MATRIX.md"
 HEAD = """# Fault matrix
-What a cluster of real nodes goes through, fault by fault, and what has to come out. `make matrix` runs every row in full,
-`make test` most of them in short. *Open* is what no test holds. How it all is tested: [TESTING.md](TESTING.md).
+What a cluster of real nodes goes through, fault by fault, and what has to come out. `make matrix` runs every row in
+full, `make test` most of them in short. *Open* is what no test holds. How it all is tested: [TESTING.md](TESTING.md).
 
 This page is written by `python -m tests.matrix > docs/FAULT_MATRIX.md`, and `make test` compares the two.
 
