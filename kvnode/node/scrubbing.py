@@ -4,7 +4,8 @@ A pass reads every record again, a piece at a time, at a limited rate, and compa
 Places that another member found damaged are read at once. What is bad is written anew: from memory where the newest
 records are still there, otherwise from what another member has. It must have the very checksums that this node
 remembers, so it is what was lost. What was read once stays applied: the node keeps its vote, but hands leadership over
-while its disk is doubtful.
+while its disk is doubtful. Where it alone has what it can not read, uncommitted as that is, it does not lead at all: it
+could send the others nothing of its own, and one of them may lead without it.
 
     pass -> bad range found -> hand over -> records from memory or a member -> compared -> written -> read again
 """
@@ -58,6 +59,7 @@ class Scrubbing:
         self._is_reading = False
         self._suspects: deque[int] = deque()  # seqs after which to look at once
         self._bad: deque[_Bad] = deque()  # found, not healed yet; the first is being healed
+        self._only_here: _Bad | None = None  # what no other member has either
         self._is_healing = False
         self._healing_parts: list[bytes] = []
         self._healed_to = 0
@@ -93,6 +95,7 @@ class Scrubbing:
     def sweep(self) -> None:
         """Called every now and then."""
         self.fetching.tick()
+        self._check_fitness()
         if self._bad and not self._is_healing and self.now_ms >= self._heal_due_ms:
             self._heal_next()
         if self._is_reading or self.now_ms < self._look_due_ms:
@@ -167,6 +170,16 @@ class Scrubbing:
             if successor is not None:
                 self.node.note("info", "handing over leadership", {"to": successor, "because": "damage in the log"})
 
+    def _check_fitness(self) -> None:
+        bad, raft = self._only_here, self.raft
+        if bad is not None and (bad not in self._bad or self._is_outdated(bad) or bad.last_seq <= raft.commit_seq):
+            bad = self._only_here = None
+        raft.is_unfit = bad is not None
+        if raft.is_unfit and raft.leading is not None and not raft.leading.is_handing_over:
+            because = "no other member has what is damaged in this log, and so none could be brought up to date"
+            self.node.note("warning", "stepping down", {"because": because})
+            raft.step_down()
+
     def _evidence(self, after_seq: int, last_seq: int) -> int | None:
         """The checksum at the end of these records; None where they are not in the log, or not all durable here."""
         index = self.raft.index
@@ -236,6 +249,8 @@ class Scrubbing:
             told = ", ".join(f"{peer}: {why}" for peer, why in sorted(answers.items())) or "none"
             fields: dict[str, object] = {"from_seq": bad.after_seq + 1, "to_seq": bad.last_seq, "answers": told}
             self._note_repeatedly("damage in the log that no member can heal now", fields)
+            if answers and all(why in (ENDS, DIFFERS) for why in answers.values()):
+                self._only_here = bad
             if len(self._bad) > 1:  # members may have what is missing elsewhere
                 self._start_over()
                 self._bad.rotate(-1)

@@ -120,6 +120,8 @@ class Raft:
         """Whether the disk has room for records; see `set_room`. For ballots it always has."""
         self.is_leaving = False
         """The process is about to end: it does not campaign, unless it is told to."""
+        self.is_unfit = False
+        """Set by the node: this log holds what can not be read, and nobody else has. It does not campaign either."""
         self.is_disk_stalled = False
         """Set by the node: whether an append has been on its way to the disk for longer than an election timeout."""
         self._ballot_durable = True

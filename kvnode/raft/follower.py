@@ -249,7 +249,7 @@ class Follower:
         raft = self.raft
         if raft.now_ms < self._deadline_ms:
             return
-        if not raft.may_vote or raft.is_leaving:
+        if not raft.may_vote or raft.is_leaving or raft.is_unfit:
             raft.become_follower(raft.term, leader=None)
         elif not raft.ballot_is_durable:
             self._deadline_ms = raft.election_deadline_ms()

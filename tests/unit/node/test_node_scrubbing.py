@@ -241,3 +241,46 @@ def test_what_could_not_be_healed_is_tried_again() -> None:
 
 def _no_room(after_seq: int, to_seq: int, data: bytes) -> None:
     raise NoSpaceError("There is no room on the disk.")
+
+
+def alone_with_damage() -> Cluster:
+    """A has led, logged a record that nobody else has, and lost it; it has started anew and reads no more of it."""
+    cluster = scrubbed()
+    fill(cluster, 5)
+    cluster.cut_off("A")
+    cluster.client("A").send("SET lost 1")
+    cluster.run(50)
+    cluster.crash("A", "B", "C")
+    rot(cluster, "A", cluster.hosts["A"].log.last_seq)
+    cluster.heal()
+    cluster.start("A", "B", "C")
+    return cluster
+
+
+def test_who_alone_has_what_it_can_not_read_makes_way() -> None:
+    cluster = alone_with_damage()
+    cluster.elect("A")
+    cluster["A"].scrubbing.suspect(cluster["A"].raft.index.end_at_or_before(6, cluster["A"].raft.term))
+    cluster.run(5000)
+    assert "stepping down" in events(cluster, "A")
+    (leader,) = cluster.leaders
+    assert leader != "A"
+    assert cluster.client("A").ask("GET lost") is None
+    cluster.run(3 * PAUSE_MS)
+    assert cluster["A"].scrubbing.damaged_entries == 0
+    assert not cluster["A"].raft.is_unfit
+    assert cluster.log("A") == cluster.log(leader)
+
+
+def test_it_does_not_campaign_meanwhile_and_may_lead_again_later() -> None:
+    cluster = alone_with_damage()
+    cluster["A"].scrubbing.suspect(cluster["A"].raft.index.end_at_or_before(6, cluster["A"].raft.term))
+    cluster.run(200)
+    assert cluster["A"].raft.is_unfit
+    cluster["A"].raft._role._deadline_ms = cluster.now_ms  # it is the first whose patience ends
+    cluster.run(5000)
+    assert len(cluster.leaders) == 1
+    assert cluster.leaders != ["A"]
+    assert events(cluster, "A").count("leadership won") == 1, "before the crash"
+    cluster.elect("A")
+    assert cluster.client("A").ask("SET later 1") == b"OK"
