@@ -16,7 +16,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -188,7 +188,7 @@ class Nemesis:
                 self.start_later(id, restart_s())
 
     def _is_young(self, id: str) -> bool:
-        """It may not have got to know yet what a signal means."""
+        """It may still be about to start, and not know yet what a signal means."""
         return time.monotonic() < self._started_s.get(id, 0.0) + BOOT_S
 
     def start_later(self, id: str, wait_s: float) -> None:
@@ -230,11 +230,13 @@ class Nemesis:
 
     # Disks
 
-    def break_disk(self, id: str, rules: str, lasts_s: float, codes: Iterable[int] = ()) -> None:
+    def break_disk(self, id: str, rules: str, lasts_s: float, codes: Collection[int] = ()) -> None:
         """Rules of the shim, until they are lifted; the node may end with these codes."""
         self.say(f"the disk of {id}: {rules}")
         self._disk_since.setdefault(id, time.monotonic())
         self._may_end[id] |= set(codes)
+        if codes and self._is_young(id):
+            self._may_end[id].add(EXIT_REFUSED)  # the start itself meets it
         self.cluster.break_disk(id, rules)
         self.after(lasts_s, lambda: self.mend_disk(id))
 
