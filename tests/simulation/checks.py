@@ -156,13 +156,13 @@ class Checks:
             raise Violation(f"S6 a reply tells a seq beyond what is committed, {self.committed_seq}: {request}")
 
     def _holds(self, host: Host, seq: int) -> bool:
-        """Whether it ever had the record durably: also on a disk that was wiped since."""
+        """Whether it ever had the record durably: also on a disk that was wiped since, or where it was replaced."""
         lives = list(self._past[host.id])
         present = self._present.get(host.id)
         if present is not None:
             lives.append((present.raft.index, present.raft.durable_seq))
         checksum = self.committed[seq]
-        return any(
+        return checksum in host.replaced or any(
             durable_seq >= seq and index.ends_at(seq) and index.checksum_at(seq) == checksum
             for index, durable_seq in lives
         )

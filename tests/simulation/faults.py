@@ -205,7 +205,8 @@ class Faults:
         host.crash(loses_power=False)
         forged = rot.forge(host.disk, DIRECTORY, random)
         if forged:
-            host.forged |= forged
+            host.forged |= forged.keys()
+            host.replaced |= set(forged.values())
             self._spoiled(host)
             self.world.say(f"{host.id}: {len(forged)} records are others now")
             self.world.count("forged logs")

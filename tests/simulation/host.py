@@ -60,7 +60,8 @@ class Host:
         """Called after each turn."""
         self.retired: list[MemoryDisk] = []
         """Disks that were wiped."""
-        self.forged: set[int] = set()
+        self.forged: set[int] = set()  # checksums of records, and of those that they have replaced
+        self.replaced: set[int] = set()
         """Checksums of records that nobody ever wrote, and that were put into this log."""
         self.is_spoiled = False
         """Whether something was ever changed on this disk that nobody had written."""

@@ -53,20 +53,20 @@ def spoil(file: MemoryFile, at: int, end: int, random: Random) -> None:
     file.synced = bytes(synced)
 
 
-def forge(disk: MemoryDisk, directory: Path, random: Random) -> set[int]:
+def forge(disk: MemoryDisk, directory: Path, random: Random) -> dict[int, int]:
     """Let the log have another history from some durable record on: the same entries, another time, and so other
-    checksums, which are returned. Everything verifies."""
+    checksums. Everything verifies. Returns the new checksums, each with the one that was there before."""
     mark = mark_of(disk, directory)
     names = segments_of(disk, directory)
     contents = [_content(disk.file(directory / name)) for name in names]
     known = [content for content in contents if content is not None]
     if mark is None or len(known) < len(contents):
-        return set()
+        return {}
     ends = [record.last_seq for _, _, records in known for record in records if record.last_seq <= mark.seq]
     if not ends or ends[-1] != mark.seq:
-        return set()
+        return {}
     from_seq = random.choice(ends)
-    forged: set[int] = set()
+    forged: dict[int, int] = {}
     checksum = 0
     for name, (header, _, records) in zip(names, known, strict=True):
         parts: list[bytes] = []
@@ -77,8 +77,8 @@ def forge(disk: MemoryDisk, directory: Path, random: Random) -> set[int]:
             if record.last_seq >= from_seq:
                 previous = checksum if forged else record.prev_checksum
                 fields = (previous, record.first_seq, record.term, record.time_ms + 1, record.commit_seq)
-                record = encode(*fields, record.entries, record.origins)
-                forged.add(record.checksum)
+                before, record = record, encode(*fields, record.entries, record.origins)
+                forged[record.checksum] = before.checksum if record.last_seq <= mark.seq else record.checksum
             checksum = record.checksum
             parts.append(record.raw)
             if record.last_seq == mark.seq:
