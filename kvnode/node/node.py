@@ -126,6 +126,7 @@ class Node:
         self._must_grant_right = False
         self._sweep_due_ms = now_ms
         self._is_draining = False
+        self._drains_since_ms = inf
         self.is_aside = False
         self.peers = Peers(self, cluster_id)
         self.leading = Leading(self)
@@ -300,7 +301,7 @@ class Node:
                     self._run_remote(session)
                 else:
                     self.following.run(session)
-                if session.is_paused and session.queued_bytes < SESSION_QUEUE_BYTES_MAX:
+                if session.is_paused and session.queued_bytes < SESSION_QUEUE_BYTES_MAX and not self._has_drained_long():
                     session.is_paused = False
                     self.outputs.client_resumes.append(session.id)
 
@@ -357,8 +358,12 @@ class Node:
         elif not session.chunks:
             if session.id < 0:
                 self._finish(session)
-            elif session.is_ending and session.id in self.sessions:
-                self.outputs.client_closes.append(session.id)
+            elif (session.is_ending or self._is_draining) and session.id in self.sessions:
+                self._close(session)
+
+    def _close(self, session: Session) -> None:
+        session.is_ending = True
+        self.outputs.client_closes.append(session.id)
 
     def take(self, session: Session, arrival: Arrival, count: int) -> None:
         """Commands of a session are about to be run, or answered."""
@@ -480,6 +485,8 @@ class Node:
         self.peers.links.expire()
         self.scrubbing.sweep()
         self.comparing.sweep()
+        if self._has_drained_long():
+            self._pause_all()
         self.retry_waiting()
         progress = (self.commands_received, self.applier.applied_seq)
         is_idle, self._progress_at_sweep = progress == self._progress_at_sweep, progress
@@ -672,14 +679,26 @@ class Node:
         self.note("warning", "records cut, kept in discarded/", {"after_seq": after_seq})
         self.outputs.restart = True
 
+    def _pause_all(self) -> None:
+        for session in self.sessions.values():
+            if not session.is_paused:
+                session.is_paused = True
+                self.outputs.client_pauses.append(session.id)
+
     # Shutting down
 
     def on_shutdown(self) -> None:
-        """Take no more, hand leadership over, answer what is pending."""
+        """Hand leadership over, answer what still comes, and close each connection together with the answer after which
+        there is nothing more of it: so its client knows before it asks again. Who is silent is closed at the end."""
         self._is_draining = self.raft.is_leaving = True
+        self._drains_since_ms = self.now_ms
         successor = self.raft.transfer()
         if successor is not None:
             self.note("info", "handing over leadership", {"to": successor})
+
+    def _has_drained_long(self) -> bool:
+        """Who has not stopped asking by now is not read from any more."""
+        return self.now_ms - self._drains_since_ms >= LINGER_HEARTBEATS * self.config.heartbeat_ms
 
     @property
     def is_drained(self) -> bool:
@@ -690,6 +709,8 @@ class Node:
         # in doubt by a broken connection.
         if self.now_ms - self._lost_leadership_ms < LINGER_HEARTBEATS * self.config.heartbeat_ms:
             return False
+        if self.sessions and not self._has_drained_long():
+            return False  # they may have asked something that has not arrived yet
         return all(session.is_idle for session in self.all_sessions())
 
     def note(self, level: str, event: str, fields: dict[str, object]) -> None:

@@ -7,6 +7,7 @@ first; when it says `restart`, everything of that life is closed, and the log is
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import Any
 
@@ -158,6 +159,8 @@ class Runtime:
             self._writer.put(deed)
         for read in outputs.reads:
             self._reader.put(read)
+        if outputs.client_closes:
+            self._cork(outputs.client_closes)
         links, clients = self.links, self.clients
         for link_id, data in outputs.link_writes:
             link = links.get(link_id)
@@ -190,6 +193,14 @@ class Runtime:
             if session_id in self.clients:
                 self.clients[session_id].is_paused_by_node = False
                 self.clients[session_id].transport.resume_reading()
+
+    def _cork(self, session_ids: list[int]) -> None:
+        """Let the end of a connection arrive together with what is sent last: whoever reads that reads no further, and
+        sends nothing into a connection that is gone."""
+        for session_id in session_ids:
+            if session_id in self.clients:
+                sock = self.clients[session_id].transport.get_extra_info("socket")
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
 
     def _check_backlog(self, client: ClientConnection) -> None:
         """A client that leaves so many replies unread is cut off."""
@@ -228,8 +239,6 @@ class Runtime:
         self.logger.info("stopping")
         if self.client_server is not None:
             self.client_server.close()
-        for client in self.clients.values():
-            client.transport.pause_reading()
         self.loop.call_later(DRAIN_S_MAX, self._stop)
         self.post("on_shutdown")
 

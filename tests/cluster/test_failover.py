@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 import redis
 
+from kvclient import KVClient
 from tests.cluster.conftest import started
 from tests.cluster.harness import Cluster, eventually
 from tests.cluster.load import CERTAINLY_NOT, code_of, load
@@ -23,6 +24,7 @@ BUSY_S = 1.0
 """What a busy machine may add."""
 SHORT_S = 1.5
 SIGTERM_S = 5.0
+CLOSED_LOOPS = 8
 
 
 # The leader goes
@@ -332,6 +334,43 @@ def test_sigterm_under_load(cluster: Cluster, who: str) -> None:
     told_by_stopped.check(cluster.client(others[1]))
     cluster.start(stopped)
     cluster.wait_until_equal()
+
+
+@pytest.mark.parametrize("who", ["leader", "follower"])
+def test_sigterm_fails_no_request(cluster: Cluster, who: str) -> None:
+    """Clients of the node that stops: each hears of its end with the last answer, and asks another one."""
+    stopped = cluster.wait_for_leader() if who == "leader" else cluster.followers()[0]
+    ids = [stopped, *(id for id in cluster.ids if id != stopped)]
+    nodes = [f"127.0.0.1:{cluster.client_ports[id]}" for id in ids]
+    counts = [0] * CLOSED_LOOPS
+    faults: list[BaseException] = []
+    is_over = threading.Event()
+
+    def write(number: int) -> None:
+        try:
+            with KVClient(nodes) as client:
+                while not is_over.is_set():
+                    client.set(f"key{number}", counts[number])
+                    counts[number] += 1
+        except BaseException as error:  # whatever it is fails the test
+            faults.append(error)
+
+    def all_went_on(more: int) -> None:
+        wanted = [count + more for count in counts]
+        eventually(lambda: faults or all(map(int.__ge__, counts, wanted)), "all write")
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(CLOSED_LOOPS)]
+    for writer in writers:
+        writer.start()
+    all_went_on(50)
+    assert cluster.stop(stopped) == 0
+    all_went_on(50)
+    is_over.set()
+    for writer in writers:
+        writer.join()
+    assert not faults
+    client = cluster.client(ids[1])
+    assert [int(client.get(f"key{number}") or -1) for number in range(CLOSED_LOOPS)] == [count - 1 for count in counts]
 
 
 @pytest.mark.parametrize("who", ["leader", "follower"])

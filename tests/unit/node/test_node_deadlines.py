@@ -228,3 +228,40 @@ def test_writes_that_found_no_room_in_time_were_not_applied() -> None:
     cluster.start_disk("B", "C")
     cluster.run(100)
     assert write.ask("EXISTS big k") == 1
+
+
+def test_shutting_down_closes_a_connection_with_the_last_answer_and_then_hears_no_more() -> None:
+    cluster = led_by("A")
+    idle, asks = cluster.client("A"), cluster.client("A")
+    cluster.settle()
+    cluster.stop_disk("B", "C")
+    asks.send("INCR n")
+    cluster.settle()
+    cluster.hosts["A"].post("on_shutdown")
+    asks.send("INCR n")
+    cluster.settle()
+    assert (idle.is_closed, asks.is_closed) == (False, False)
+    cluster.start_disk("B", "C")
+    cluster.run(300)
+    assert asks.take() == [1, 2]
+    assert asks.is_closed
+    assert cluster["A"].is_drained
+
+
+def test_who_never_stops_asking_does_not_keep_a_node_from_shutting_down() -> None:
+    cluster = led_by("A")
+    host = cluster.hosts["A"]
+    client = cluster.client("A")
+    cluster.settle()
+    cluster.stop_disk("B", "C")
+    client.send("INCR n")
+    cluster.settle()
+    host.post("on_shutdown")
+    cluster.run(250)  # its answer is still to come: nothing more is read of it by then
+    assert host.up.sessions[client.id].is_paused
+    cluster.start_disk("B", "C")
+    cluster.run(100)
+    assert client.take() == [1]
+    assert client.is_closed
+    cluster.run(300)
+    assert host.up.is_drained
