@@ -1,7 +1,7 @@
 """What every command passes through is compiled by mypyc: the same Python, two to three times as fast.
 
 Event loop, threads and command line stay interpreted, and so do tests that look inside of a node: they import the
-source. Without a C compiler, or with KVNODE_PURE=1 in the environment, nothing is compiled, and everything works.
+source. Without a C compiler and Python's headers, or with KVNODE_PURE=1 in the environment, nothing is compiled, and everything works.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from setuptools import Extension, setup
 
 COMPILED = (
     "kvnode/invariant.py",
-    "kvnode/log/*.py",
+    "kvnode/log/**/*.py",
     "kvnode/net/*.py",
     "kvnode/node/*.py",
     "kvnode/raft/*.py",
@@ -31,7 +31,8 @@ INTERPRETED = {"kvnode/net/refused.py"}
 
 def extensions() -> list[Extension]:
     compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    if os.environ.get("KVNODE_PURE") or shutil.which(compiler) is None:
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if os.environ.get("KVNODE_PURE") or shutil.which(compiler) is None or not headers.is_file():
         return []
     from mypyc.build import mypycify
 

@@ -195,7 +195,9 @@ class Cluster:
                 )
 
     def environment(self, id: str) -> dict[str, str]:
-        return node_environment() | self.environments.get(id, {})
+        # A module of the tests changes what it finds: it must find the source.
+        path = {"PYTHONPATH": str(ROOT)} if id in self.modules else {}
+        return node_environment() | path | self.environments.get(id, {})
 
     def _accepts(self, id: str) -> bool:
         code = self._processes[id].poll()
