@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ from benchmarks.load import LoadError, build
 from benchmarks.machine import describe
 from benchmarks.proof import LostWrites, Proof
 from benchmarks.results import Part
-from benchmarks.systems.install import NotInstalled, install_program, install_pysyncobj
+from benchmarks.systems.install import NotInstalled, find_program, find_pysyncobj
 from benchmarks.systems.processes import NotReady
 
 OUTPUT = Path(__file__).parent / "out"
@@ -41,7 +42,7 @@ QUICK = {"rounds": 1, "seconds": 0.3, "trials": 1, "keys": 20_000, "growth_keys"
 @click.option("--trials", type=click.IntRange(1), default=25, show_default=True, help="Failovers of each kind.")
 @click.option("--keys", type=click.IntRange(1000), default=1_000_000, show_default=True, help="A large data set.")
 @click.option("--growth-keys", type=click.IntRange(10_000), default=10_000_000, show_default=True,
-              help="The largest, for what a write costs as keys grow: about 1 KiB of memory and disk each.")  # fmt: skip
+              help="The largest, for what a write costs as keys grow: about 1 KiB of memory each.")  # fmt: skip
 @click.option("--skip", multiple=True, type=click.Choice(PEERS), help="A peer to leave out; may be repeated.")
 @click.option("--quick", is_flag=True, help="Everything once and small; the page is left alone.")
 @click.option("--render", is_flag=True, help="Measure nothing; write the page from what was measured.")
@@ -78,15 +79,15 @@ def find_peers(skip: Sequence[str]) -> dict[str, Path]:
     """The peers that are there, or could be installed; a line for each that could not."""
     found = {}
     ways = {
-        "redis": lambda: install_program("redis-server"),
-        "etcd": lambda: install_program("etcd"),
-        "pysyncobj": lambda: install_pysyncobj(OUTPUT / "pysyncobj"),
+        "redis": partial(find_program, "redis-server"),
+        "etcd": partial(find_program, "etcd"),
+        "pysyncobj": partial(find_pysyncobj, OUTPUT / "pysyncobj"),
     }
-    for label, install in ways.items():
+    for label, find in ways.items():
         if label in skip:
             continue
         try:
-            found[label] = install() or Path()
+            found[label] = find()
         except NotInstalled as error:
             say(f"{label} is left out: {error}")
     return found

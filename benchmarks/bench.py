@@ -25,7 +25,7 @@ class Bench:
     """`seconds`: of one measurement of throughput. `keys`: what a large data set is. `growth_keys`: the largest.
 
     `home`: a new directory for data. `tools`: where programs are built. `peers`: what is installed, by its label;
-    PySyncObj with its Python.
+    a program, PySyncObj its Python.
     """
 
     home: Path

@@ -17,7 +17,7 @@ from typing import Any
 class Sample:
     """One measurement: what was done, by whom, in which round (or trial), and what came out.
 
-    The name of a figure ends with its unit: per_second, p99_ms, seconds, bytes. `percentiles_ms`: as load/main.c has them.
+    The name of a figure ends with its unit: per_second, p99_ms, bytes. `percentiles_ms`: as load/main.c has them.
     """
 
     work: str
@@ -33,7 +33,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Part:
-    """All samples of one case. `taken`: when, of which revision, on what. `proof`: of the writes of kvnode, summed up."""
+    """All samples of one case. `taken`: when, of which revision, on what. `proof`: of the writes of kvnode, in all."""
 
     taken: dict[str, str]
     samples: list[Sample] = field(default_factory=list)

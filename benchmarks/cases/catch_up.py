@@ -1,7 +1,7 @@
 """A node fetches a million entries while others go on writing: how fast, and what it costs them.
 
-The writers are 50 clients in a closed loop. Without: all three nodes are current. With: from the start of the node that was
-away until it is current, its own start included. Entries per second are counted from its first answer on.
+The writers are 50 clients in a closed loop. Without: all three nodes are current. With: from the start of the node that
+was away until it is current, its own start included. Entries per second are counted from its first answer on.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from types import TracebackType
 
 from benchmarks.bench import Bench, Measured
@@ -54,7 +55,7 @@ def trial(kvnode: Kvnode, number: int) -> dict[str, float]:
         kvnode.acknowledged[writer.run] = writer.acknowledged
     kvnode.launch(leader)
     moments = sorted(moment for writer in writers for moment in writer.succeeded_at if moment > at - QUIET_SECONDS)
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
     return {
         "gap_seconds": max(gaps),
         "not_applied": sum(writer.not_applied for writer in writers),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.bench import Bench, Measured, in_turn
 from benchmarks.results import Sample
@@ -23,16 +24,17 @@ def measure(bench: Bench) -> Measured:
     """Each number of missed entries at each system in turn, round after round."""
     with ExitStack() as stack:
         kvnode = stack.enter_context(bench.kvnode())
-        made = bench.redis()
-        redis = [stack.enter_context(made)] if made is not None else []
-        for system in (kvnode, *redis):
-            system.fill(bench.keys)
+        kvnode.fill(bench.keys)
+        ways = {kvnode.label: partial(away_from_kvnode, kvnode)}
+        redis = bench.redis()
+        if redis is not None:
+            stack.enter_context(redis).fill(bench.keys)
+            ways[redis.label] = partial(away_from_redis, redis)
         for number in range(bench.rounds):
             for share in SHARES:
                 count = bench.keys // share
-                for item in in_turn([kvnode, *redis], number):
-                    away = away_from_kvnode if isinstance(item, Kvnode) else away_from_redis
-                    yield Sample(f"missed/{count}", item.label, number, away(item, count))  # type: ignore[operator]
+                for label in in_turn(list(ways), number):
+                    yield Sample(f"missed/{count}", label, number, ways[label](count))
         yield kvnode.prove()
 
 

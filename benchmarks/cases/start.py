@@ -1,15 +1,16 @@
 """How long a start takes until a read is answered, and the memory of a server, by the size of its data.
 
-kvnode is measured in two ways: one node of a running cluster, and all three at once, which share the machine's cores and
-elect a leader. Each is asked for a linearizable GET until it answers. Redis is one server without replicas, once with the
-AOF as it was written, command by command, and once after it was rewritten (its base is then an RDB file).
+kvnode is measured in two ways: one node of a running cluster, and all three at once, which share the machine's cores
+and elect a leader. Each is asked for a linearizable GET until it answers. Redis is one server without replicas, once
+with the AOF as it was written, command by command, and once after it was rewritten (its base is then an RDB file).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 from benchmarks.bench import Bench, Measured, in_turn
 from benchmarks.results import Sample
@@ -42,12 +43,9 @@ def measure(bench: Bench) -> Measured:
 
 
 def restart_in_turn(bench: Bench, size: int, kvnode: Kvnode, redis: list[Redis]) -> Iterator[Sample]:
-    ways: dict[str, Callable[[], float]] = {
-        "kvnode": lambda: restart_one(kvnode),
-        "kvnode all": lambda: restart(kvnode, list(kvnode.names)),
-    }
+    ways = {"kvnode": partial(restart_one, kvnode), "kvnode all": partial(restart, kvnode, list(kvnode.names))}
     for label, system in zip(("redis", "redis rdb"), redis, strict=False):
-        ways[label] = lambda system=system: restart(system, ["master"])  # type: ignore[misc]
+        ways[label] = partial(restart, system, ["master"])
     for number in range(bench.rounds):
         for label in in_turn(list(ways), number):
             yield Sample(f"start/{size}", label, number, {"seconds": ways[label]()})

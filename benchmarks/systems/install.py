@@ -17,10 +17,10 @@ class NotInstalled(Exception):
     """A peer can not be had; the text says why."""
 
 
-def install_program(program: str) -> None:
-    """See that a program of PACKAGES is there. A package may start a service of its own, which is left alone."""
-    if shutil.which(program):
-        return
+def find_program(program: str) -> Path:
+    """A program of PACKAGES, installed if need be. A package may start a service of its own, which is left alone."""
+    if found := shutil.which(program):
+        return Path(found)
     package = PACKAGES[program]
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise NotInstalled(f"{program} is not installed (Debian: apt install {package})")
@@ -32,10 +32,11 @@ def install_program(program: str) -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise NotInstalled(f"{package} can not be installed: {(done.stderr or done.stdout).strip()[-300:]}")
+    return Path(shutil.which(program) or program)
 
 
-def install_pysyncobj(directory: Path) -> Path:
-    """The Python of an environment in `directory` that has it."""
+def find_pysyncobj(directory: Path) -> Path:
+    """The Python of an environment in `directory` that has it, made if need be."""
     python = directory / "bin" / "python"
     ready = directory / ".ready"
     if ready.exists() and ready.stat().st_mtime > LOCK.stat().st_mtime:

@@ -2,10 +2,10 @@
 
     python pysyncobj_node.py SELF OTHER OTHER JOURNAL
 
-Reads lines from standard input and answers each with one JSON object: `status`, and `load CLIENTS SECONDS VALUE_BYTES`.
+Reads lines from standard input and answers each with one JSON object: `status`, `load CLIENTS SECONDS VALUE_BYTES`.
 PySyncObj has no clients: who writes is a node itself. So the load is made inside of the leader's process, CLIENTS calls
-under way at a time, each followed by the next from the callback of the one before: nothing is sent over a connection for
-it, and nothing parsed.
+under way at a time, each followed by the next from the callback of the one before: nothing is sent over a connection
+for it, and nothing parsed.
 """
 
 from __future__ import annotations
@@ -74,15 +74,8 @@ class Load:
             return {"error": f"{self.failed} of the sets failed, {len(times)} were done"}
         at = [times[min(int(len(times) * percent / 100), len(times) - 1)] for percent in [*range(100), 99.5, 99.9, 100]]
         figures = {"p50_ms": at[50], "p95_ms": at[95], "p99_ms": at[99], "max_ms": at[-1]}
-        per_second = len(times) / self.seconds
-        return {
-            "run": "",
-            "acknowledged": 0,
-            "seconds": self.seconds,
-            "per_second": per_second,
-            **figures,
-            "percentiles_ms": at,
-        }
+        about = {"run": "", "acknowledged": 0, "seconds": self.seconds, "per_second": len(times) / self.seconds}
+        return {**about, **figures, "percentiles_ms": at}
 
 
 def main() -> None:
