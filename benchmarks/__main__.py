@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -98,6 +99,7 @@ def measure(bench: Bench, name: str) -> Part:
     home = bench.home / name
     home.mkdir()
     part = Part(describe(home, bench.rounds, bench.seconds))
+    begin = time.monotonic()
     for item in CASES[name](replace(bench, home=home)):
         if isinstance(item, Proof):
             say(f"{name}: all {item.acknowledged:,} acknowledged writes are in the logs of a majority")
@@ -107,6 +109,7 @@ def measure(bench: Bench, name: str) -> Part:
             say(f"{name}: {item}")
             part.samples.append(item)
     shutil.rmtree(home)
+    say(f"{name}: {time.monotonic() - begin:.0f} s")
     return part
 
 
