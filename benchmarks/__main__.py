@@ -10,6 +10,7 @@ All processes and the load generator share this machine, and use its loopback in
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tempfile
@@ -34,6 +35,9 @@ from benchmarks.systems.processes import NotReady
 OUTPUT = Path(__file__).parent / "out"
 PEERS = ("redis", "etcd", "pysyncobj")
 QUICK = {"rounds": 1, "seconds": 0.3, "trials": 1, "keys": 20_000, "growth_keys": 100_000}
+
+BYTES_PER_KEY = 1000
+"""Of three nodes together, with room."""
 
 
 @click.command(help=(__doc__ or "").split("\n", 1)[0])
@@ -65,6 +69,7 @@ def main(
             bench = Bench(Path(home), OUTPUT, rounds, seconds, trials, keys, growth_keys, {})
             if quick:
                 bench = replace(bench, **QUICK)  # type: ignore[arg-type]
+            bench = replace(bench, growth_keys=what_fits(bench.growth_keys))
             try:
                 build(OUTPUT)
                 bench = replace(bench, peers=find_peers(skip))
@@ -92,6 +97,16 @@ def find_peers(skip: Sequence[str]) -> dict[str, Path]:
         except NotInstalled as error:
             say(f"{label} is left out: {error}")
     return found
+
+
+def what_fits(keys: int) -> int:
+    """So many keys, or the power of ten below that fits into the memory that is free."""
+    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = 1024 * int(told["MemAvailable"].split()[0])
+    fitting: int = 10 ** int(math.log10(max(free / BYTES_PER_KEY, 10_000)))
+    if fitting < keys:
+        say(f"growth: to {fitting:,} keys, since {free / 2**30:.1f} GiB of memory are free")
+    return min(keys, fitting)
 
 
 def measure(bench: Bench, name: str) -> Part:

@@ -15,6 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 70, 24, 74, 56
 """From the edge of a panel to its axes, in pixels."""
 TICKS_WANTED = 5
 LEGEND_CHARACTER_PX = 6.6
+NEARLY = 1e-9
 
 STYLE = """
     .card { fill: #ffffff; stroke: #d0d7de }
@@ -152,13 +153,14 @@ def _scale(axis: Axis, values: Sequence[float], begin: float, end: float) -> Sca
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten around the values; with 2 and 5 between where these are few."""
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    steps = (1, 2, 5) if last - first <= 2 else (1,)
-    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
-    inner = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-    below = [tick for tick in ticks if tick < low * 0.999][-1:]
-    return [*below, *inner, *[tick for tick in ticks if tick > high * 1.001][:1]]
+    """Powers of ten from the last that is not above all values to the first that is not below; with 2 and 5 between
+    where there is no room for more than two of them."""
+    first, last = math.floor(math.log10(low) + NEARLY), math.ceil(math.log10(high) - NEARLY)
+    steps = (1, 2, 5) if last - first <= 1 else (1,)
+    ticks = [step * 10.0**power for power in range(first, max(last, first + 1) + 1) for step in steps]
+    below = [tick for tick in ticks if tick <= low * (1 + NEARLY)]
+    above = [tick for tick in ticks if tick >= high * (1 - NEARLY)]
+    return [tick for tick in ticks if below[-1] <= tick <= above[0]]
 
 
 def _linear_ticks(high: float) -> list[float]:
