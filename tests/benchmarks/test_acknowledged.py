@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.load import Answer, Load, LoadError, Running
 from benchmarks.proof import Proof, prove
-from tests.cluster.harness import Cluster
+from tests.cluster.harness import Cluster, eventually
 
 LOADS = (
     Load("set", clients=3, seconds=0.3),
@@ -51,8 +51,11 @@ def test_while_a_follower_is_away_and_comes_back(cluster: Cluster, program: Path
 
 def test_all_nodes_are_killed_under_load(cluster: Cluster, program: Path) -> None:
     """What was acknowledged before is there; the load generator itself tells of no write of a run that broke."""
-    before = begin(cluster, program, LOADS[0]).wait()
-    load = begin(cluster, program, Load("set", clients=20, seconds=60))
+    leader = cluster.wait_for_leader()
+    before = begin(cluster, program, LOADS[0], leader).wait()
+    last_seq = cluster.info(leader)["last_seq"]
+    load = begin(cluster, program, Load("set", clients=20, seconds=60), leader)
+    eventually(lambda: cluster.info(leader)["last_seq"] > last_seq, "the load has begun")
     assert kill_and_prove(cluster, [before]).acknowledged == before.acknowledged
     with pytest.raises(LoadError, match=r"connection|send"):
         load.wait()
