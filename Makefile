@@ -53,8 +53,8 @@ matrix: $(BUILT)  ## every fault of the fault matrix at full length: an hour
 mutants: $(READY) ## one rule after the other taken out of a copy, and what notices
 	$(BIN)/python -m tests.mutants --all
 
-bench: $(BUILT)  ## beside Redis, in one run
-	$(BIN)/python -m benchmarks.throughput
+bench: $(BUILT)  ## all of docs/BENCHMARKS.md: beside Redis, etcd and PySyncObj, half an hour
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lock: $(READY)   ## renew requirements.lock from pyproject.toml
 	$(BIN)/python -m pip install --quiet pip-tools

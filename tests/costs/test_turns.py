@@ -1,0 +1,131 @@
+"""What a node does for one pipeline does not grow: turns, events, messages, bytes, calls of functions, kept memory.
+
+Figures are for one pipeline, of a run that is the same each time. Those that say how often something is done are exact;
+bytes and calls have some room above what they are now. Who makes something cheaper lowers the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from kvnode.node import tail
+from tests.costs.counting import LEADER, Counts, count_pipelines, get_pipeline, kept_blocks, set_pipeline
+from tests.unit.node.small_cluster import led_by
+
+PIPELINES = 50
+FOLLOWER = "B"
+VALUE_AND_KEY_BYTES = 64 + 16
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Pipelines of so many commands, sent to a node."""
+
+    make: Callable[[int, int], bytes]
+    commands: int
+    at: str = LEADER
+
+
+WORKS = {
+    "SET": Work(set_pipeline, 1),
+    "SET 16": Work(set_pipeline, 16),
+    "GET": Work(get_pipeline, 1),
+    "GET 16": Work(get_pipeline, 16),
+    "forwarded 16": Work(set_pipeline, 16, FOLLOWER),
+    "asked at follower 16": Work(get_pipeline, 16, FOLLOWER),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """`at_most` for each pipeline, and why it is not less."""
+
+    work: str
+    node: str
+    figure: str
+    at_most: float
+    reason: str
+
+
+COSTS = (
+    # The pipeline; the completion of the disk; an Appended of each follower. The third turn is for the second of these.
+    Cost("SET 16", LEADER, "events", 4, "one for the client, the disk, and each follower"),
+    Cost("SET 16", LEADER, "turns", 3, "one that logs, one that commits, one for the slower follower"),
+    Cost("SET 16", LEADER, "appends", 1, "one write and one fsync for all commands of a turn"),
+    Cost("SET 16", LEADER, "records", 1, "a batch is a record"),
+    Cost("SET 16", LEADER, "peer_writes", 2, "one Append for each follower"),
+    Cost("SET 16", LEADER, "client_writes", 1, "the replies of one turn leave together"),
+    Cost("SET 16", LEADER, "client_bytes", 16 * 5, "+OK"),
+    Cost(
+        "SET 16", LEADER, "log_bytes", 16 * (VALUE_AND_KEY_BYTES + 10) + 40, "verb and lengths; header, chain and time"
+    ),
+    Cost("SET 16", LEADER, "peer_bytes", 2 * (16 * (VALUE_AND_KEY_BYTES + 10) + 80), "the record to two followers"),
+    Cost("SET 16", LEADER, "calls", 800, "about 47 for each command"),
+    Cost("SET 16", FOLLOWER, "events", 2, "the Append, the completion of the disk"),
+    Cost("SET 16", FOLLOWER, "turns", 2, "one for each of these"),
+    Cost("SET 16", FOLLOWER, "appends", 1, "the leader's batch is written as it is"),
+    Cost("SET 16", FOLLOWER, "records", 1, "the same record"),
+    Cost("SET 16", FOLLOWER, "peer_writes", 1, "Appended"),
+    Cost("SET 16", FOLLOWER, "peer_bytes", 16, "a term and a position"),
+    Cost("SET 16", FOLLOWER, "calls", 250, "nothing for each command but in the key space, in C"),
+    Cost("SET", LEADER, "turns", 3, "as for sixteen"),
+    Cost("SET", LEADER, "appends", 1, "as for sixteen"),
+    Cost("SET", LEADER, "log_bytes", VALUE_AND_KEY_BYTES + 10 + 40, "header, chain and time for one command"),
+    Cost("SET", LEADER, "calls", 510, "what a record costs, whatever is in it"),
+    Cost("SET", FOLLOWER, "calls", 250, "as for sixteen"),
+    Cost("GET 16", LEADER, "appends", 0, "a read is not logged"),
+    Cost("GET 16", LEADER, "turns", 2, "one that asks the followers, one that answers"),
+    Cost("GET 16", LEADER, "events", 3, "one for the client, and for each follower"),
+    Cost("GET 16", LEADER, "peer_writes", 2, "one round for all reads of a turn"),
+    Cost("GET 16", LEADER, "peer_bytes", 64, "two heartbeats"),
+    Cost("GET 16", LEADER, "client_writes", 1, "the replies of one turn leave together"),
+    Cost("GET 16", LEADER, "calls", 590, "about 34 for each command"),
+    Cost("GET 16", FOLLOWER, "calls", 140, "a heartbeat, answered on receipt"),
+    Cost("GET", LEADER, "calls", 370, "what a round costs"),
+    Cost("forwarded 16", FOLLOWER, "client_writes", 1, "all replies together"),
+    Cost("forwarded 16", LEADER, "records", 1, "commands that were forwarded together stay so"),
+    Cost("asked at follower 16", FOLLOWER, "peer_writes", 2, "one question for all; the leader's round"),
+    Cost("asked at follower 16", LEADER, "appends", 0, "a read is not logged"),
+)
+
+
+def measured(name: str) -> dict[str, Counts]:
+    """By node, for all pipelines together; the cluster has done some before."""
+    work = WORKS[name]
+    cluster = led_by(LEADER)
+    pipelines = [work.make(number * work.commands, work.commands) for number in range(PIPELINES)]
+    count_pipelines(cluster, pipelines, work.commands, work.at)
+    return count_pipelines(cluster, pipelines, work.commands, work.at)
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_what_a_pipeline_costs(name: str) -> None:
+    counts = measured(name)
+    for cost in COSTS:
+        if cost.work == name:
+            value = getattr(counts[cost.node], cost.figure) / PIPELINES
+            assert value <= cost.at_most, f"{cost.figure} at {cost.node} for {name}: {value}, {cost.reason}"
+
+
+def test_it_is_the_same_each_time() -> None:
+    assert measured("SET 16") == measured("SET 16")
+
+
+@pytest.mark.parametrize(
+    ("first", "blocks"),
+    [
+        pytest.param(0, 0, id="overwrites: what was there before is gone"),
+        pytest.param(100_000, 2, id="new keys: a key and a value"),
+    ],
+)
+def test_memory_that_a_command_leaves_behind(first: int, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "TAIL_BYTES_MAX", 0)  # the newest records are kept for followers: a fixed amount
+    cluster = led_by(LEADER)
+    pipelines = [set_pipeline(number * 16, 16) for number in range(PIPELINES)]
+    count_pipelines(cluster, pipelines, 16)
+    kept = kept_blocks(cluster, [set_pipeline(first + number * 16, 16) for number in range(PIPELINES)], 16)
+    commands_at_nodes = PIPELINES * 16 * len(cluster.hosts)
+    assert kept / commands_at_nodes <= blocks + 0.2  # some for the index of records
