@@ -8,9 +8,10 @@
 Empty lines and arrays of length <= 0 are passed over. Lengths are decimal without sign, space or leading zero.
 
 Two parsers read the same bytes. The fast one takes a run of whole commands: it splits at the CRLFs, takes every second
-piece for an argument, and encodes the result again. When that gives the same bytes it was right, and nothing else need
-be checked: a CRLF inside of a value, a length in another form, an inline command, a fault, all end in a difference. The
-strict one takes anything, byte by byte if need be, and keeps what has arrived, never room for what was announced.
+piece for an argument, and compares the other pieces with what the canonical form has there. When they are equal it was
+right, and nothing else need be checked: a CRLF inside of a value, a length in another form, an inline command, a fault,
+all end in a difference. The strict one takes anything, byte by byte if need be, and keeps what has arrived, never room
+for what was announced.
 
 Limits: a line, header or inline, of 64 KiB; 1,048,576 arguments; a bulk of 512 MiB: past these the framing can not be
 trusted, so it is a fault and the connection ends. A request of `request_bytes_max` (as encoded): past that it is read
@@ -41,6 +42,8 @@ _NO_REQUEST = frozenset(range(256)) - _WORD_BEGINS - set(b" \t\r\n")
 # What a browser sends when a web page makes it talk to this port (cross-protocol scripting).
 _HTTP_WORDS = frozenset((b"post", b"host:"))
 _SMALL_BULKS = {b"$%d\r\n" % size: size for size in range(1024)}
+_SMALL_ARRAYS = {b"*%d" % count: count for count in range(1, 10)}
+_header_of_small = {size: b"$%d" % size for size in range(1024)}.get
 
 
 class Requests:
@@ -224,13 +227,31 @@ class _FaultError(Exception):
 
 def _split_whole(data: bytes) -> list[list[bytes]] | None:
     """The commands of a chunk that consists of whole arrays in their canonical form; None for any other chunk."""
-    if not data.endswith(b"\r\n"):
+    if not data.endswith(b"\r\n") or not data.startswith(b"*"):
         return None
-    if data.rfind(b"*") == 0:  # one command: the usual case, when a client does not pipeline
-        command = data.split(b"\r\n")[2::2]
-        return [command] if command and pack_command(tuple(command)) == data else None  # type: ignore[arg-type]
-    if not data.startswith(b"*"):
+    return _split_alike(data) or _split_any(data)
+
+
+def _split_alike(data: bytes) -> list[list[bytes]] | None:
+    """Commands with equally many arguments, none of them long, as most pipelines have: column by column.
+
+    Each piece between two CRLFs must be what the canonical form has in its place, so the whole is."""
+    pieces = data.split(b"\r\n")
+    count = _SMALL_ARRAYS.get(pieces[0], 0)
+    stride = 1 + 2 * count
+    commands, rest = divmod(len(pieces), stride)
+    if not count or rest != 1 or pieces[:-1:stride].count(pieces[0]) != commands:
         return None
+    columns = []
+    for place in range(1, stride, 2):
+        arguments = pieces[place + 1 :: stride]
+        if list(map(_header_of_small, map(len, arguments))) != pieces[place::stride]:
+            return None
+        columns.append(arguments)
+    return list(map(list, zip(*columns, strict=True)))
+
+
+def _split_any(data: bytes) -> list[list[bytes]] | None:
     commands = [piece.split(b"\r\n")[2::2] for piece in data.split(b"\r\n*")]
     packed = b"".join([pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
     return commands if packed == data and all(commands) else None

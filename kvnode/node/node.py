@@ -301,9 +301,13 @@ class Node:
                     self._run_remote(session)
                 else:
                     self.following.run(session)
-                if session.is_paused and session.queued_bytes < SESSION_QUEUE_BYTES_MAX and not self._has_drained_long():
-                    session.is_paused = False
-                    self.outputs.client_resumes.append(session.id)
+                if session.is_paused and session.queued_bytes < SESSION_QUEUE_BYTES_MAX:
+                    self._resume(session)
+
+    def _resume(self, session: Session) -> None:
+        if not self._has_drained_long():
+            session.is_paused = False
+            self.outputs.client_resumes.append(session.id)
 
     def _is_current(self, session: Session) -> bool:
         """Whether a forward was meant for this node as the leader of the present term."""

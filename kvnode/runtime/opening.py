@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Iterable
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Any
 
 from kvnode.config import Config
@@ -88,11 +88,16 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
         recovered,
         applier,
         log_counters=lambda: _log_counters(recovered.log),
-        random=SystemRandom(),
+        random=_random(),
         now_ms=runtime.now_ms(),
         wall_ms=time.time() * 1000,
     )
     return node, recovered.log
+
+
+def _random() -> Random:
+    """From the system once, not by a system call for each election deadline."""
+    return Random(SystemRandom().getrandbits(256))
 
 
 def _report_opened(recovered: Recovered, logger: Any) -> None:
@@ -121,7 +126,7 @@ async def _open_set_aside(config: Config, runtime: Runtime, logger: Any) -> tupl
     for hole in log.holes:
         logger.error("damage in the log", what=str(hole))
     logger.warning("set aside until the log is healed: asking the other members for the missing records")
-    return SetAside(config, identity, tuple(log.holes), random=SystemRandom(), now_ms=runtime.now_ms()), log
+    return SetAside(config, identity, tuple(log.holes), random=_random(), now_ms=runtime.now_ms()), log
 
 
 def _options(config: Config) -> LogOptions:

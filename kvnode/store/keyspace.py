@@ -80,9 +80,10 @@ class KeySpace:
         for entry in entries:
             if entry[0] == "SET":
                 _, key, value = entry
-                if key not in values:
-                    self._came(key)
+                count = len(values)
                 values[key] = value
+                if len(values) != count:  # rather than asking first: where there are many keys each look costs as much
+                    self._came(key)
             else:
                 self._apply_other(entry)
                 values = self._values  # FLUSHALL puts another one there
