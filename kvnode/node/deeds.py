@@ -226,6 +226,8 @@ class Outputs:
     client_writes: list[tuple[int, bytes]] = field(default_factory=list)
     client_closes: list[int] = field(default_factory=list)
     """Close these connections once what is written to them has left."""
+    client_ends: list[int] = field(default_factory=list)
+    """The same, but those on which more has arrived stay open: this node stops, and has nothing more for them."""
     client_pauses: list[int] = field(default_factory=list)
     client_resumes: list[int] = field(default_factory=list)
     link_writes: list[tuple[int, bytes]] = field(default_factory=list)

@@ -362,12 +362,11 @@ class Node:
         elif not session.chunks:
             if session.id < 0:
                 self._finish(session)
-            elif (session.is_ending or self._is_draining) and session.id in self.sessions:
-                self._close(session)
-
-    def _close(self, session: Session) -> None:
-        session.is_ending = True
-        self.outputs.client_closes.append(session.id)
+            elif session.id in self.sessions:
+                if session.is_ending:
+                    self.outputs.client_closes.append(session.id)
+                elif self._is_draining and not session.pipelines:
+                    self.outputs.client_ends.append(session.id)
 
     def take(self, session: Session, arrival: Arrival, count: int) -> None:
         """Commands of a session are about to be run, or answered."""
@@ -517,6 +516,8 @@ class Node:
         commands = session.requests.feed(data)
         if commands:
             self.commands_received += len(commands)
+            if len(commands) > 1 or session.chunks or session.arrivals:
+                session.pipelines = True
             size = len(data)
             session.arrivals.append(Arrival(commands, self.now_ms + self.config.request_timeout_ms, size))
             session.queued_bytes += size
@@ -692,8 +693,8 @@ class Node:
     # Shutting down
 
     def on_shutdown(self) -> None:
-        """Hand leadership over, answer what still comes, and close each connection together with the answer after which
-        there is nothing more of it: so its client knows before it asks again. Who is silent is closed at the end."""
+        """Hand leadership over, and answer what still comes. Who asks one thing at a time is closed together with the
+        answer to it, and so knows before it asks again; everybody else at the end."""
         self._is_draining = self.raft.is_leaving = True
         self._drains_since_ms = self.now_ms
         successor = self.raft.transfer()

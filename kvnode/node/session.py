@@ -107,6 +107,7 @@ class Session:
         "library",
         "name",
         "pending_bytes",
+        "pipelines",
         "protocol",
         "queued_bytes",
         "reads_locally",
@@ -132,6 +133,7 @@ class Session:
         self.is_backed_up = False  # the client does not read its replies
         self.is_ending = False  # no more input: close when everything is answered
         self.is_gone = False
+        self.pipelines = False  # the client has sent commands before earlier ones were answered
         self.last_write_seq = 0
         self.told_seq = 0  # the highest that a reply of this term of leadership told of
         self.name = b""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import termios
+from array import array
 from typing import TYPE_CHECKING, cast
 
 from kvnode.config import Member
@@ -71,6 +74,20 @@ class ClientConnection(asyncio.Protocol):
             self.node = self.runtime.node
             self._post("on_client", _address(self.transport), self.loading.requests)
             self.loading = None
+
+    def unread_bytes(self) -> int:
+        """What has arrived and was not read yet."""
+        count = array("i", [0])
+        fcntl.ioctl(self._socket().fileno(), termios.FIONREAD, count)
+        return count[0]
+
+    def cork(self) -> None:
+        """Keep what is written until the connection is closed (TCP_CORK)."""
+        self._socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+
+    def _socket(self) -> socket.socket:
+        found: socket.socket = self.transport.get_extra_info("socket")
+        return found
 
     def eof_received(self) -> bool:
         if self.loading is not None:

@@ -7,7 +7,6 @@ first; when it says `restart`, everything of that life is closed, and the log is
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from typing import Any
 
@@ -159,8 +158,8 @@ class Runtime:
             self._writer.put(deed)
         for read in outputs.reads:
             self._reader.put(read)
-        if outputs.client_closes:
-            self._cork(outputs.client_closes)
+        if outputs.client_ends:
+            outputs.client_closes += self._cork(outputs.client_ends)
         links, clients = self.links, self.clients
         for link_id, data in outputs.link_writes:
             link = links.get(link_id)
@@ -194,13 +193,14 @@ class Runtime:
                 self.clients[session_id].is_paused_by_node = False
                 self.clients[session_id].transport.resume_reading()
 
-    def _cork(self, session_ids: list[int]) -> None:
-        """Let the end of a connection arrive together with what is sent last: whoever reads that reads no further, and
-        sends nothing into a connection that is gone."""
-        for session_id in session_ids:
-            if session_id in self.clients:
-                sock = self.clients[session_id].transport.get_extra_info("socket")
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    def _cork(self, session_ids: list[int]) -> list[int]:
+        """Those on which nothing has arrived that was not read: what is sent last and the end will arrive together, so
+        that their clients do not ask again before they know."""
+        clients = [self.clients[session_id] for session_id in session_ids if session_id in self.clients]
+        quiet = [client for client in clients if not client.unread_bytes()]
+        for client in quiet:
+            client.cork()
+        return [client.id for client in quiet]
 
     def _check_backlog(self, client: ClientConnection) -> None:
         """A client that leaves so many replies unread is cut off."""

@@ -70,7 +70,7 @@ COSTS = (
     Cost("SET 16", FOLLOWER, "records", 1, "the same record"),
     Cost("SET 16", FOLLOWER, "peer_writes", 1, "Appended"),
     Cost("SET 16", FOLLOWER, "peer_bytes", 16, "a term and a position"),
-    Cost("SET 16", FOLLOWER, "calls", 250, "nothing for each command but in the key space, in C"),
+    Cost("SET 16", FOLLOWER, "calls", 280, "nothing for each command but in the key space, in C"),
     Cost("SET", LEADER, "turns", 3, "as for sixteen"),
     Cost("SET", LEADER, "appends", 1, "as for sixteen"),
     Cost("SET", LEADER, "log_bytes", VALUE_AND_KEY_BYTES + 10 + 40, "header, chain and time for one command"),

@@ -312,7 +312,8 @@ class Host:
         for session_id, data in outputs.client_writes:
             if session_id in self.clients:
                 self.clients[session_id].receive(data)
-        for session_id in outputs.client_closes:
+        asked = {arguments[0] for handler, arguments in self.events if handler == "on_client_bytes"}
+        for session_id in (*outputs.client_closes, *(each for each in outputs.client_ends if each not in asked)):
             if session_id in self.clients:
                 self.clients[session_id].close()
         for link_id in outputs.link_closes:
