@@ -197,7 +197,7 @@ class Runtime:
         """Those on which nothing has arrived that was not read: what is sent last and the end will arrive together, so
         that their clients do not ask again before they know."""
         clients = [self.clients[session_id] for session_id in session_ids if session_id in self.clients]
-        quiet = [client for client in clients if not client.unread_bytes()]
+        quiet = [client for client in clients if not client.transport.is_closing() and not client.unread_bytes()]
         for client in quiet:
             client.cork()
         return [client.id for client in quiet]
