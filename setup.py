@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 
 COMPILED = {
     "kvnode": "invariant reply",
-    "kvnode/log": "files record recovery scan segment wal watched window healing/runs",
+    "kvnode/log": "files notes record recovery scan segment wal watched window healing/runs viewing/compare",
     "kvnode/net": "frames inline replies requests",
     "kvnode/node": "applying catch_up deeds disk_state following leading links node peers reads session tail wire",
     "kvnode/raft": "candidate core follower index leader messages",

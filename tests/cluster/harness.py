@@ -77,6 +77,11 @@ def node_environment() -> dict[str, str]:
     return environment
 
 
+def program(name: str) -> list[str]:
+    """How to run kvnode or kvclient: what is installed, or the source if that has changed, from its own directory."""
+    return [sys.executable, *(["-P"] if is_installed_as_it_stands() else []), "-m", name]
+
+
 @cache
 def is_installed_as_it_stands() -> bool:
     """Whether the kvnode that is installed, compiled, was made from the source as it is now: then it is what is tested,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 from kvclient import AsyncKVClient, KVClient, NoSuchKey, NotApplied, Unknown
 from kvclient.cli import main
 from kvclient.command_table import hint, parse
+from tests.cluster.harness import program
 
 IDS = ("A", "B", "C")
 
@@ -73,7 +73,7 @@ def test_every_method(cluster: Any) -> None:
 
 def test_a_pipe_ends_with_the_status_of_its_last_command(cluster: Any) -> None:
     cluster.wait_for_leader()
-    command = [sys.executable, "-m", "kvclient", "shell", "--node", address(cluster, "B")]
+    command = [*program("kvclient"), "shell", "--node", address(cluster, "B")]
 
     def run(text: str) -> tuple[str, int]:
         done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)

@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import CLUSTERS, MakeCluster, started
-from tests.cluster.harness import HOST, ROOT, Cluster, eventually, node_environment
+from tests.cluster.harness import HOST, ROOT, Cluster, eventually, node_environment, program
 from tests.cluster.load import load
 
 KIB, MIB = 1024, 1024 * 1024
@@ -51,7 +50,7 @@ def cluster(filled: Cluster, request: pytest.FixtureRequest) -> Cluster:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "kvnode", *map(str, arguments)]
+    return [*program("kvnode"), *map(str, arguments)]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from kvnode.log.mark import decode_mark
-from tests.cluster.harness import ROOT, START_S, Cluster, eventually, node_environment
+from tests.cluster.harness import ROOT, START_S, Cluster, eventually, node_environment, program
 from tests.cluster.load import Told, load
 from tests.faults import damage
 from tests.faults.conftest import MakeFaulty
@@ -34,7 +33,7 @@ KEYS = 600
 def verify(cluster: Cluster, id: str) -> None:
     """`kvnode verify` of a directory that a node may be using."""
     done = subprocess.run(
-        [sys.executable, "-m", "kvnode", "verify", str(cluster.data(id))],
+        [*program("kvnode"), "verify", str(cluster.data(id))],
         capture_output=True,
         text=True,
         timeout=START_S,

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from kvnode.log.identity import decode_identity
 from kvnode.log.record import SegmentHeader, decode_header, encode, encode_header
 from kvnode.log.segment import segment_name
-from tests.cluster.harness import START_S, Cluster, eventually, node_environment
+from tests.cluster.harness import START_S, Cluster, eventually, node_environment, program
 from tests.faults import damage
 from tests.faults.disks import EXIT_REFUSED, QUICK
 from tests.matrix.conftest import MakeCluster
@@ -172,7 +171,7 @@ def test_d20_two_of_three_wiped(make_cluster: MakeCluster) -> None:
 
 def write_again(cluster: Cluster, directory: Path) -> None:
     """Into a new cluster, what the log in a directory shows; all keys and values are text."""
-    command = [sys.executable, "-m", "kvnode", "inspect-log", "--json", str(directory)]
+    command = [*program("kvnode"), "inspect-log", "--json", str(directory)]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=START_S, env=node_environment(), check=True)
     pipeline = cluster.client("A").pipeline(transaction=False)
     for line in shown.stdout.splitlines():

@@ -6,6 +6,8 @@ An import that only the type checker sees counts too: it is knowledge all the sa
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import cast
 import click
 import pytest
 
+import kvnode
 from kvclient.cli import main as kvclient_main
 from kvnode.cli import main as kvnode_main
 from kvnode.node.node import Node
@@ -216,3 +219,29 @@ def test_what_the_architecture_page_names_is_there() -> None:
         paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
         assert paths, name
         assert any(f"def {function}" in path.read_text(encoding="utf-8") for path in paths), f"{name} {function}"
+
+
+def test_what_inherits_from_compiled_classes_is_compiled() -> None:
+    """mypyc's classes refuse to be inherited from by interpreted ones, and only when one of these is made."""
+    compiled = compiled_modules()
+    assert "kvnode.node.node" in compiled
+    for found in pkgutil.walk_packages(kvnode.__path__, "kvnode."):
+        if found.name in compiled or found.name.endswith("__main__"):
+            continue
+        for name, value in vars(importlib.import_module(found.name)).items():
+            if isinstance(value, type) and value.__module__ == found.name:
+                bases = {base.__module__ for base in value.__mro__[1:]}
+                assert not bases & compiled, f"{found.name}.{name}"
+
+
+def compiled_modules() -> set[str]:
+    """What setup.py says."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    table = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "COMPILED"
+    )
+    paths = {f"{package}/{name}" for package, names in table.items() for name in names.split()}
+    assert all((ROOT / f"{path}.py").is_file() for path in paths)
+    return {path.replace("/", ".") for path in paths}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvnode.log.record import encode
+from tests.cluster.harness import program
 from tests.unit.cli.small_logs import (
     CLUSTER,
     FIRST,
@@ -27,7 +28,7 @@ from tests.unit.cli.small_logs import (
 )
 from tests.unit.cli.terminal import run_on_terminal
 
-COMMAND = [sys.executable, "-m", "kvnode", "inspect-log"]
+COMMAND = [*program("kvnode"), "inspect-log"]
 
 
 def test_one_line_per_entry_between_a_header_and_a_count(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from kvnode.log import DamageError, LogError, Recovered, cluster_id, open_log
 from kvnode.log.damage import FAILURE
 from kvnode.log.healing.damaged import DamagedLog
 from kvnode.log.record import encode
+from tests.cluster.harness import program
 from tests.unit.cli.damaged_logs import (
     CLUSTER,
     MEMBERS,
@@ -465,12 +465,12 @@ def test_many_places_are_counted_and_all_of_them_in_json(tmp_path: Path) -> None
 def test_a_path_that_is_no_text(data: Path) -> None:
     place = data.with_name(os.fsdecode(b"\xff"))
     data.rename(place)
-    done = subprocess.run([sys.executable, "-m", "kvnode", "verify", place], capture_output=True, check=False)
+    done = subprocess.run([*program("kvnode"), "verify", place], capture_output=True, check=False)
     assert (done.returncode, done.stdout.decode()) == (0, IN_ORDER)
     segment(place, 1).write_bytes(b"")
-    done = subprocess.run([sys.executable, "-m", "kvnode", "verify", place], capture_output=True, check=False)
+    done = subprocess.run([*program("kvnode"), "verify", place], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (1, b"")
-    done = subprocess.run([sys.executable, "-m", "kvnode", "verify", place / "mark"], capture_output=True, check=False)
+    done = subprocess.run([*program("kvnode"), "verify", place / "mark"], capture_output=True, check=False)
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
 
 
@@ -716,7 +716,7 @@ def test_pipes_and_links_are_not_waited_for(data: Path) -> None:
 def test_the_status_has_a_colour_on_a_terminal(data: Path) -> None:
     spoil_a_record(data)
     leave_garbage(data)
-    code, text = run_on_terminal([sys.executable, "-m", "kvnode", "verify", str(data)])
+    code, text = run_on_terminal([*program("kvnode"), "verify", str(data)])
     assert code == 1
     assert "\x1b[32mOK      \x1b[0m identity" in text
     assert "\x1b[33mWARNING \x1b[0m tail" in text
