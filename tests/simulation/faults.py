@@ -203,7 +203,8 @@ class Faults:
         if mark is None or not all(rot.holds(other.disk, DIRECTORY, mark) for other in self.hosts):
             return
         host.crash(loses_power=False)
-        forged = rot.forge(host.disk, DIRECTORY, random)
+        is_as_it_was = rot.mark_of(host.disk, DIRECTORY) == mark  # else it speaks of records that others may lack
+        forged = rot.forge(host.disk, DIRECTORY, random) if is_as_it_was else {}
         if forged:
             host.forged |= forged.keys()
             host.replaced |= set(forged.values())
