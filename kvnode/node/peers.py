@@ -105,7 +105,7 @@ class Peers:
             return
         raw = self.node.tail.read(append.prev_seq, append.last_seq)
         if raw is not None and not queue:
-            self._write_append(link, append, raw)
+            self.node.outputs.link_writes.append((link.id, self._encode_from_memory(append, raw)))
             return
         if queue and queue[-1].append.last_seq != append.prev_seq:
             queue.clear()  # the leader has begun anew elsewhere
@@ -130,11 +130,13 @@ class Peers:
             ReadRecords(peer, waiting.token, waiting.append.prev_seq, waiting.middle_seq, waiting.size)
         )
 
-    def _write_append(self, link: Link, append: m.Append, raw: bytes) -> None:
+    def _encode_from_memory(self, append: m.Append, raw: bytes) -> bytes:
+        """Once for all members that get the same. Not so with what was read from the disk: it may be damaged there, and
+        healed when the same Append is sent again."""
         last = self._last_append
         if last is None or last[0] is not append:
             last = self._last_append = (append, wire.encode_append(append, raw))
-        self.node.outputs.link_writes.append((link.id, last[1]))
+        return last[1]
 
     def on_read(self, peer: str, token: int, data: bytes) -> None:
         """Records came from the disk, as they stand in the file: send what waited for them, in order."""
@@ -155,7 +157,7 @@ class Peers:
             return
         waiting.raw = data + waiting.rest if waiting.rest else data
         while queue and (raw := queue[0].raw) is not None:
-            self._write_append(link, queue.popleft().append, raw)
+            self.node.outputs.link_writes.append((link.id, wire.encode_append(queue.popleft().append, raw)))
 
     def on_change(self) -> None:
         """**S** Another term or leader: what waits for the disk was asked for by a leader that is no more."""

@@ -158,6 +158,22 @@ def test_a_leader_looks_at_what_a_follower_finds_damaged() -> None:
     assert cluster["C"].raft.index.last_seq == cluster["A"].raft.index.last_seq
 
 
+def test_what_was_sent_damaged_is_sent_as_it_was_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nobody writes meanwhile, so that it is the same Append again, by the same leader."""
+    cluster = scrubbed(scrub_pause_ms=3_600_000)
+    fill(cluster)
+    cluster.crash("C")
+    fill(cluster)
+    rot(cluster, "A", 45)
+    forget(cluster, "A")
+    monkeypatch.setattr(cluster["A"].raft, "transfer", lambda **_: None)  # there is nobody to hand over to
+    cluster.start("C")
+    cluster.run(5000)
+    assert "healed: the records can be read again" in events(cluster, "A")
+    assert cluster.leaders == ["A"]
+    assert cluster.log("C") == cluster.log("A")
+
+
 def test_a_cluster_of_one_says_that_nobody_can_heal_it() -> None:
     cluster = led_by("A", ids="A", scrub_pause_ms=PAUSE_MS)
     fill(cluster)
