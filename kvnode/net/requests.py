@@ -229,6 +229,9 @@ def _split_whole(data: bytes) -> list[list[bytes]] | None:
     """The commands of a chunk that consists of whole arrays in their canonical form; None for any other chunk."""
     if not data.endswith(b"\r\n") or not data.startswith(b"*"):
         return None
+    if data.rfind(b"*") == 0:  # one command: the usual case, when a client does not pipeline
+        command = data.split(b"\r\n")[2::2]
+        return [command] if command and pack_command(tuple(command)) == data else None  # type: ignore[arg-type]
     return _split_alike(data) or _split_any(data)
 
 
