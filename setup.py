@@ -1,8 +1,8 @@
 """What every command passes through is compiled by mypyc: the same Python, two to three times as fast.
 
-Event loop, threads and command line stay interpreted, and so do tests that look inside of a node: they import the
-source. Without a C compiler and Python's headers, or with KVNODE_PURE=1 in the environment, nothing is compiled, and
-everything works.
+Connections, opening and healing the log, and the command line stay interpreted, and so do tests that look inside of a
+node: they import the source. Without a C compiler and Python's headers, or with KVNODE_PURE=1 in the environment,
+nothing is compiled, and everything works.
 """
 
 from __future__ import annotations

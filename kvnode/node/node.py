@@ -125,7 +125,6 @@ class Node:
         self._lost_leadership_ms = -inf
         self._must_grant_right = False
         self._sweep_due_ms = now_ms
-        self._is_draining = False
         self._drains_since_ms = inf
         self.is_aside = False
         self.peers = Peers(self, cluster_id)
@@ -303,6 +302,10 @@ class Node:
                     self.following.run(session)
                 if session.is_paused and session.queued_bytes < SESSION_QUEUE_BYTES_MAX:
                     self._resume(session)
+
+    def _pause(self, session: Session) -> None:
+        session.is_paused = True
+        self.outputs.client_pauses.append(session.id)
 
     def _resume(self, session: Session) -> None:
         if not self._has_drained_long():
@@ -489,7 +492,9 @@ class Node:
         self.scrubbing.sweep()
         self.comparing.sweep()
         if self._has_drained_long():
-            self._pause_all()
+            for session in self.sessions.values():
+                if not session.is_paused:
+                    self._pause(session)
         self.retry_waiting()
         progress = (self.commands_received, self.applier.applied_seq)
         is_idle, self._progress_at_sweep = progress == self._progress_at_sweep, progress
@@ -523,8 +528,7 @@ class Node:
             session.queued_bytes += size
             self.enqueue(session)
             if session.queued_bytes > SESSION_QUEUE_BYTES_MAX and not session.is_paused:
-                session.is_paused = True
-                self.outputs.client_pauses.append(session_id)
+                self._pause(session)
         if session.requests.fault is not None:
             self._end_faulty(session, session.requests.fault)
 
@@ -684,22 +688,20 @@ class Node:
         self.note("warning", "records cut, kept in discarded/", {"after_seq": after_seq})
         self.outputs.restart = True
 
-    def _pause_all(self) -> None:
-        for session in self.sessions.values():
-            if not session.is_paused:
-                session.is_paused = True
-                self.outputs.client_pauses.append(session.id)
-
     # Shutting down
 
     def on_shutdown(self) -> None:
         """Hand leadership over, and answer what still comes. Who asks one thing at a time is closed together with the
         answer to it, and so knows before it asks again; everybody else at the end."""
-        self._is_draining = self.raft.is_leaving = True
+        self.raft.is_leaving = True
         self._drains_since_ms = self.now_ms
         successor = self.raft.transfer()
         if successor is not None:
             self.note("info", "handing over leadership", {"to": successor})
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._drains_since_ms < inf
 
     def _has_drained_long(self) -> bool:
         """Who has not stopped asking by now is not read from any more."""
