@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import LoadError, build
-from tests.cluster.conftest import cluster, make_cluster, pytest_runtest_makereport
+from tests.cluster.conftest import cluster, clusters, make_cluster, pytest_runtest_makereport
 
-__all__ = ["cluster", "make_cluster", "pytest_runtest_makereport"]
+__all__ = ["cluster", "clusters", "make_cluster", "pytest_runtest_makereport"]
 
 
 @pytest.fixture(scope="session")

@@ -15,21 +15,25 @@ CLUSTERS = pytest.StashKey[list[Cluster]]()
 
 
 @pytest.fixture
-def make_cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[MakeCluster]:
+def clusters(request: pytest.FixtureRequest) -> Iterator[list[Cluster]]:
+    """What is put there ends with the test, and is shown when it fails."""
+    found: list[Cluster] = []
+    request.node.stash[CLUSTERS] = found
+    yield found
+    for cluster in found:
+        cluster.close()
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path, clusters: list[Cluster]) -> MakeCluster:
     """`make_cluster(ids, options)`: a cluster that is not started. It ends with the test."""
-    clusters: list[Cluster] = []
-    request.node.stash[CLUSTERS] = clusters
 
     def make(ids: str = "ABC", options: dict[str, object] | None = None) -> Cluster:
         cluster = Cluster(tmp_path / f"cluster{len(clusters)}", ids, options)
         clusters.append(cluster)
         return cluster
 
-    try:
-        yield make
-    finally:
-        for cluster in clusters:
-            cluster.close()
+    return make
 
 
 @pytest.fixture

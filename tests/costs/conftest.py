@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.faults.conftest import library, make_faulty, pytest_runtest_makereport
+from tests.faults.conftest import clusters, library, make_faulty, pytest_runtest_makereport
 
-__all__ = ["library", "make_faulty", "pytest_runtest_makereport"]
+__all__ = ["clusters", "library", "make_faulty", "pytest_runtest_makereport"]

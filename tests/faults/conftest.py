@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import CLUSTERS, pytest_runtest_makereport, started
+from tests.cluster.conftest import CLUSTERS, clusters, pytest_runtest_makereport, started
 from tests.cluster.harness import Cluster
 from tests.faults.disks import QUICK, FaultyCluster, build_shim
 from tests.faults.small_disks import CanNotMount, SmallDisks
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["clusters", "pytest_runtest_makereport"]
 
 MakeFaulty = Callable[..., FaultyCluster]
 
@@ -27,21 +27,15 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_faulty(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -> Iterator[MakeFaulty]:
+def make_faulty(tmp_path: Path, library: Path, clusters: list[Cluster]) -> MakeFaulty:
     """`make_faulty(ids, **options)`: a cluster that is not started, quick to elect. It ends with the test."""
-    clusters: list[Cluster] = []
-    request.node.stash[CLUSTERS] = clusters
 
     def make(ids: str = "ABC", **options: object) -> FaultyCluster:
         cluster = FaultyCluster(tmp_path / f"cluster{len(clusters)}", ids, QUICK | options, library)
         clusters.append(cluster)
         return cluster
 
-    try:
-        yield make
-    finally:
-        for cluster in clusters:
-            cluster.close()
+    return make
 
 
 @pytest.fixture

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import CLUSTERS, pytest_runtest_makereport, started
+from tests.cluster.conftest import clusters, pytest_runtest_makereport, started
 from tests.cluster.harness import Cluster
 from tests.faults.conftest import MakeFaulty, library, make_faulty
 from tests.faults.disks import FaultyCluster
 from tests.matrix.rounds import options_for
 from tests.torture.cluster import TorturedCluster
 
-__all__ = ["library", "make_faulty", "pytest_runtest_makereport"]
+__all__ = ["clusters", "library", "make_faulty", "pytest_runtest_makereport"]
 
 MakeCluster = Callable[..., FaultyCluster]
 MakeNetwork = Callable[..., TorturedCluster]
@@ -34,10 +34,8 @@ def make_cluster(make_faulty: MakeFaulty) -> MakeCluster:
 
 
 @pytest.fixture
-def make_network(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -> Iterator[MakeNetwork]:
+def make_network(tmp_path: Path, library: Path, clusters: list[Cluster]) -> MakeNetwork:
     """`make_network(row, ids, **options)`: the same, and they reach each other through proxies."""
-    clusters: list[Cluster] = []
-    request.node.stash[CLUSTERS] = clusters
 
     def make(row: str, ids: str = "ABC", **options: object) -> TorturedCluster:
         cluster = TorturedCluster(tmp_path / row, ids, options_for(row) | options, library)
@@ -45,8 +43,4 @@ def make_network(tmp_path: Path, library: Path, request: pytest.FixtureRequest) 
         started(cluster)
         return cluster
 
-    try:
-        yield make
-    finally:
-        for cluster in clusters:
-            cluster.close()
+    return make

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import CLUSTERS, pytest_runtest_makereport, started
+from tests.cluster.conftest import clusters, pytest_runtest_makereport, started
 from tests.cluster.harness import Cluster
 from tests.faults.conftest import library
 from tests.faults.disks import QUICK
 from tests.torture.cluster import TorturedCluster
 
-__all__ = ["library", "pytest_runtest_makereport"]
+__all__ = ["clusters", "library", "pytest_runtest_makereport"]
 
 MakeTortured = Callable[..., TorturedCluster]
 
 
 @pytest.fixture
-def make_tortured(tmp_path: Path, library: Path, request: pytest.FixtureRequest) -> Iterator[MakeTortured]:
+def make_tortured(tmp_path: Path, library: Path, clusters: list[Cluster]) -> MakeTortured:
     """`make_tortured(ids, **options)`: a cluster that is not started, quick to elect. It ends with the test."""
-    clusters: list[Cluster] = []
-    request.node.stash[CLUSTERS] = clusters
 
     def make(ids: str = "ABC", **options: object) -> TorturedCluster:
         cluster = TorturedCluster(tmp_path / f"cluster{len(clusters)}", ids, QUICK | options, library)
         clusters.append(cluster)
         return cluster
 
-    try:
-        yield make
-    finally:
-        for cluster in clusters:
-            cluster.close()
+    return make
 
 
 @pytest.fixture
