@@ -252,6 +252,18 @@ def test_shutting_down_closes_a_connection_with_its_last_answer() -> None:
     assert cluster["A"].is_drained
 
 
+def test_a_follower_that_shuts_down_waits_for_what_is_on_its_way() -> None:
+    cluster = led_by("A")
+    client = cluster.client("B")
+    cluster.settle()
+    cluster.hosts["B"].post("on_shutdown")
+    cluster.settle()
+    assert not cluster["B"].is_drained
+    assert client.ask("INCR n") == 1
+    assert client.is_closed
+    assert cluster["B"].is_drained
+
+
 def test_who_never_stops_asking_does_not_keep_a_node_from_shutting_down() -> None:
     cluster = led_by("A")
     host = cluster.hosts["A"]
