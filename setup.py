@@ -15,12 +15,13 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 COMPILED = {
-    "kvnode": "invariant reply",
-    "kvnode/log": "files notes record recovery scan segment wal watched window healing/runs viewing/compare",
+    "kvnode": "invariant packing reply",
+    "kvnode/log": "files mark notes record recovery scan segment wal watched window healing/runs viewing/compare",
     "kvnode/net": "frames inline replies requests",
-    "kvnode/node": "applying catch_up deeds disk_state following leading links node peers reads session tail wire",
+    "kvnode/node": "applying catch_up deeds disk_state following joining leading links node peers reads session tail "
+    "wire",
     "kvnode/raft": "candidate core follower index leader messages",
-    "kvnode/runtime": "disk loop writing",
+    "kvnode/runtime": "connections disk loop slow_fsyncs writing",
     "kvnode/store": "arguments data_commands keyspace limits numbers overlay snapshot strings table",
 }
 """What a command passes through, and what inherits from that: compiling all of it would take three times as long, and

@@ -19,13 +19,18 @@ NAME = "mark"
 MARK_BYTES = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Mark:
-    """The end of a record: its last seq, term and checksum."""
+    """The end of a record: its last seq, term and checksum. Not changed once it is made."""
 
-    seq: int = 0
-    term: int = 0
-    checksum: int = 0
+    seq: int
+    term: int
+    checksum: int
+
+    def __init__(self, seq: int = 0, term: int = 0, checksum: int = 0) -> None:
+        self.seq = seq
+        self.term = term
+        self.checksum = checksum
 
 
 def encode_mark(mark: Mark) -> bytes:

@@ -12,9 +12,12 @@ from typing import Any
 import msgpack
 
 from kvnode.log.record import BadRecord, frame, unframe
+from kvnode.packing import Packing
 
 NOTE_BYTES_MAX = 64 * 1024
 VERSION = 1
+
+_pack = Packing().pack
 
 
 class NewerNote(BadRecord):
@@ -23,7 +26,7 @@ class NewerNote(BadRecord):
 
 def encode_note(kind: str, fields: list[Any]) -> bytes:
     """A framed note."""
-    return frame(msgpack.packb([kind, VERSION, *fields]))[0]
+    return frame(_pack([kind, VERSION, *fields]))[0]
 
 
 def decode_note(data: bytes, kind: str, types: tuple[type, ...]) -> list[Any]:

@@ -39,7 +39,8 @@ from typing import Any
 import google_crc32c
 import msgpack
 
-from kvnode.invariant import invariant
+from kvnode.invariant import InvariantError
+from kvnode.packing import Packing
 
 FORMAT_VERSION = 1
 MAGIC = "kvnode log"
@@ -55,7 +56,7 @@ _BIN32 = 0xC6
 
 _crc32c = google_crc32c.value
 _unpack = msgpack.unpackb
-_pack = msgpack.packb
+_pack = Packing().pack
 
 
 class BadRecord(Exception):
@@ -136,7 +137,8 @@ class SegmentHeader:
 
 def frame(payload: bytes) -> tuple[bytes, int]:
     """The framed payload, and its checksum."""
-    invariant(0 < len(payload) <= PAYLOAD_BYTES_MAX, f"a record's payload of {len(payload)} bytes can not be written")
+    if not 0 < len(payload) <= PAYLOAD_BYTES_MAX:
+        raise InvariantError(f"a record's payload of {len(payload)} bytes can not be written")
     checksum = _crc32c(payload)
     return _FRAME.pack(_ARRAY2_UINT32, checksum, _BIN32, len(payload)) + payload, checksum
 
@@ -174,9 +176,11 @@ def encode(
     origins: Any = None,
 ) -> Record:
     """Make a record of a batch: one packb, one CRC. The fields' meaning: see the module."""
-    invariant(entries, "a record needs an entry")
-    invariant(0 <= commit_seq < first_seq, f"a record that begins at {first_seq} can not know {commit_seq} committed")
-    payload = _pack([prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins], use_bin_type=True)
+    if not entries:
+        raise InvariantError("a record needs an entry")
+    if not 0 <= commit_seq < first_seq:
+        raise InvariantError(f"a record that begins at {first_seq} can not know {commit_seq} committed")
+    payload = _pack([prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins])
     raw, checksum = frame(payload)
     return Record(raw, checksum, prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins)
 

@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvnode.invariant import invariant
+from kvnode.invariant import InvariantError, invariant
 from kvnode.log import ballot as ballots
 from kvnode.log import identity as identities
 from kvnode.log.ballot import Ballot, encode_ballot
@@ -314,13 +314,15 @@ class WriteAheadLog:
         last_seq, last_term, last_checksum = self._mark.seq, self._mark.term, self._mark.checksum
         for record in records:
             reason = why_not_next(record, last_seq, last_term, last_checksum)
-            invariant(reason is None, f"append to the log: {reason}")
+            if reason is not None:
+                raise InvariantError(f"append to the log: {reason}")
             last_seq, last_term, last_checksum = record.last_seq, record.term, record.checksum
-            invariant(len(record.raw) <= self._options.record_bytes_max, f"a record of {len(record.raw)} bytes")
-        invariant(
-            last_term <= self.ballot.term,
-            f"append to the log: term {last_term} is not in the ballot, which says {self.ballot.term}",
-        )
+            if len(record.raw) > self._options.record_bytes_max:
+                raise InvariantError(f"append to the log: a record of {len(record.raw)} bytes")
+        if last_term > self.ballot.term:
+            raise InvariantError(
+                f"append to the log: term {last_term} is not in the ballot, which says {self.ballot.term}"
+            )
 
     def _publish(self, segment: Segment, records: Sequence[Record]) -> None:
         end = segment.end
@@ -438,21 +440,40 @@ class WriteAheadLog:
         self._files.fdatasync(self._mark_fd)
         self._mark_is_synced = True
 
-    @contextmanager
-    def _deed(self, what: str) -> Iterator[None]:
-        invariant(not self._is_closed, f"can not {what}: it is closed")
+    def _deed(self, what: str) -> _Deed:
+        return _Deed(self, what)
+
+    def begin(self, what: str) -> None:
+        """Raises the failure of an earlier deed."""
+        if self._is_closed:
+            raise InvariantError(f"can not {what}: it is closed")
         if self._failure is not None:
             raise DiskError(self._failure)
-        try:
-            yield
-        except (NoSpaceError, DoesNotFit):
-            raise
-        except OSError as error:
+
+    def fail(self, what: str, error: BaseException) -> None:
+        """A deed has raised `error`: that is final, but for want of room. Raises DiskError for an OSError."""
+        if isinstance(error, (NoSpaceError, DoesNotFit)):
+            return
+        if isinstance(error, OSError):
             self._failure = (
                 f"Could not {what} in {self.directory}: {error.strerror or error}. It is not known what is on the "
                 "disk now, so this process must end; the next start reads what is there."
             )
             raise DiskError(self._failure) from error
-        except LogError as error:
+        if isinstance(error, LogError):
             self._failure = str(error)
-            raise
+
+
+class _Deed:
+    """`with`: one thing that the log does."""
+
+    def __init__(self, log: WriteAheadLog, what: str) -> None:
+        self._log = log
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._log.begin(self._what)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._log.fail(self._what, error)

@@ -18,9 +18,12 @@ from typing import Any
 
 import msgpack
 
+from kvnode.packing import Packing
+
 HELLO_BYTES_MAX = 2048
 
 _LENGTH = struct.Struct(">I")
+_pack = Packing().pack
 
 
 class FrameError(Exception):
@@ -91,7 +94,7 @@ class Frames:
 
 def frame(message: Sequence[Any]) -> bytes:
     """The frame of one message, an array."""
-    body: bytes = msgpack.packb(message)
+    body = _pack(message)
     return _LENGTH.pack(len(body)) + body
 
 

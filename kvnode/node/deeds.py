@@ -7,7 +7,7 @@ goes back into the node when it is done: the name of one of the node's handlers,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from kvnode.log.damage import Hole
@@ -49,9 +49,11 @@ class HoledLog(Protocol):
     def give_up(self, reason: str) -> object: ...
 
 
-@dataclass(frozen=True, slots=True)
 class AppendRecords:
-    records: list[Record]
+    __slots__ = ("records",)
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = records
 
     def perform(self, log: Log) -> Event:
         log.append(self.records)
@@ -219,26 +221,42 @@ Deed = AppendRecords | CutLog | SaveBallot | GrantRightToVote | HealRecords | Se
 Read = ReadRecords | ScrubRecords | FetchRecords | FetchFromDamaged
 
 
-@dataclass(slots=True)
 class Outputs:
     """Everything that one turn wants done. Writes to one connection are in order."""
 
-    client_writes: list[tuple[int, bytes]] = field(default_factory=list)
-    client_closes: list[int] = field(default_factory=list)
-    """Close these connections once what is written to them has left."""
-    client_ends: list[int] = field(default_factory=list)
-    """The same, but those on which more has arrived stay open: this node stops, and has nothing more for them."""
-    client_pauses: list[int] = field(default_factory=list)
-    client_resumes: list[int] = field(default_factory=list)
-    link_writes: list[tuple[int, bytes]] = field(default_factory=list)
-    link_closes: list[int] = field(default_factory=list)
-    disk: list[Deed | HealHole | GiveUp] = field(default_factory=list)
-    reads: list[Read] = field(default_factory=list)
-    notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
-    """(level, event, fields) for the operator's log."""
-    restart: bool = False
-    """This life of the node is over: close everything, open the log again, and begin anew."""
-    wants_turn: bool = False
-    """There is more work than one turn may take: come back at once."""
-    deadline_ms: float = 0.0
-    """Come back then at the latest."""
+    __slots__ = (
+        "client_closes",
+        "client_ends",
+        "client_pauses",
+        "client_resumes",
+        "client_writes",
+        "deadline_ms",
+        "disk",
+        "link_closes",
+        "link_writes",
+        "notes",
+        "reads",
+        "restart",
+        "wants_turn",
+    )
+
+    def __init__(self) -> None:
+        self.client_writes: list[tuple[int, bytes]] = []
+        self.client_closes: list[int] = []
+        """Close these connections once what is written to them has left."""
+        self.client_ends: list[int] = []
+        """The same, but those on which more has arrived stay open: this node stops, and has nothing more for them."""
+        self.client_pauses: list[int] = []
+        self.client_resumes: list[int] = []
+        self.link_writes: list[tuple[int, bytes]] = []
+        self.link_closes: list[int] = []
+        self.disk: list[Deed | HealHole | GiveUp] = []
+        self.reads: list[Read] = []
+        self.notes: list[tuple[str, str, dict[str, object]]] = []
+        """(level, event, fields) for the operator's log."""
+        self.restart = False
+        """This life of the node is over: close everything, open the log again, and begin anew."""
+        self.wants_turn = False
+        """There is more work than one turn may take: come back at once."""
+        self.deadline_ms = 0.0
+        """Come back then at the latest."""

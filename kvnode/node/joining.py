@@ -56,7 +56,8 @@ class Joining:
         return [peer for peer in self.raft.peers if peer not in self._terms]
 
     def tick(self) -> None:
-        if self.is_done or self._is_saving:
+        """To be called until it is done."""
+        if self._is_saving:
             return
         if self.node.now_ms >= self._ask_due_ms:
             self._ask_due_ms = self.node.now_ms + ASK_INTERVAL_MS
@@ -66,7 +67,8 @@ class Joining:
         self._maybe_join()
 
     def deadline_ms(self) -> float:
-        return float("inf") if self.is_done else self._ask_due_ms
+        """When `tick` must be called, until it is done."""
+        return self._ask_due_ms
 
     def on_answer(self, peer: str, answer: JoinAnswer) -> None:
         if answer.nonce == self._nonce:

@@ -148,15 +148,17 @@ class Node:
         self.budget = COMMANDS_PER_TURN
         self.now_ms, self.wall_ms = now_ms, wall_ms
         for handler, arguments in events:
-            if not self.is_aside or handler == "on_set_aside":
+            if handler == "on_client_bytes" and not self.is_aside:
+                self.on_client_bytes(arguments[0], arguments[1])  # most events: a third of the time of the other way
+            elif not self.is_aside or handler == "on_set_aside":
                 getattr(self, handler)(*arguments)
         if not self.is_aside:
             self._do_what_is_due()
             self._settle()
         outputs, self.outputs = self.outputs, Outputs()
-        outputs.deadline_ms = min(
-            self.raft.deadline_ms(), self.joining.deadline_ms(), self.leading.deadline_ms(), self._sweep_due_ms
-        )
+        outputs.deadline_ms = min(self.raft.deadline_ms(), self.leading.deadline_ms(), self._sweep_due_ms)
+        if not self.joining.is_done:
+            outputs.deadline_ms = min(outputs.deadline_ms, self.joining.deadline_ms())
         if self.is_aside:
             outputs.deadline_ms = now_ms + ASIDE_INTERVAL_MS
         return outputs
@@ -167,7 +169,8 @@ class Node:
             for session in later:
                 self.enqueue(session)
         self.raft.tick(self.now_ms)
-        self.joining.tick()
+        if not self.joining.is_done:
+            self.joining.tick()
         if self.now_ms >= self._sweep_due_ms:
             self._sweep()
 

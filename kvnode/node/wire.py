@@ -8,7 +8,7 @@ first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from kvnode.log.record import BadRecord, Record, split
@@ -172,7 +172,10 @@ def lane_of(message: PeerMessage | RecordsMessage) -> str:
 def encode(message: PeerMessage | RecordsMessage) -> bytes:
     """The frame of any message but Append."""
     kind = type(message)
-    return frame([_CODES[kind], *(getattr(message, name) for name in _FIELDS[kind])])
+    fields_of_kind: list[Any] = [_CODES[kind]]
+    for name in _FIELDS[kind]:
+        fields_of_kind.append(getattr(message, name))
+    return frame(fields_of_kind)
 
 
 def encode_append(append: m.Append, raw: bytes) -> bytes:
@@ -192,7 +195,7 @@ def decode(body: bytes) -> PeerMessage | RecordsMessage:
     kind = _TYPES[code]
     hints = _KINDS[kind]
     values = array[1 : 1 + len(hints)]
-    if len(values) < len(hints) or not all(_fits(value, hint) for value, hint in zip(values, hints, strict=True)):
+    if len(values) < len(hints) or not _all_fit(values, hints):
         raise FrameError(f"a {kind.__name__} with a field missing, of a wrong type or out of range")
     message: PeerMessage | RecordsMessage = kind(*values)
     if isinstance(message, Forward) and not all(map(_is_request, message.requests)):
@@ -207,19 +210,34 @@ def decode(body: bytes) -> PeerMessage | RecordsMessage:
 def _decode_append(array: list[Any]) -> m.Append:
     numbers = array[1 : 1 + _APPEND_FIELDS]
     raw = array[1 + _APPEND_FIELDS] if len(array) > 1 + _APPEND_FIELDS else None
-    if not all(_is_number(number) for number in numbers) or type(raw) is not bytes:
+    if type(raw) is not bytes or not _are_numbers(numbers):
         raise FrameError("an Append with a field missing, of a wrong type or out of range")
-    records: tuple[Record, ...] = ()
+    records: list[Record] = []
     damage = None
     try:
-        records = tuple(split(raw))
+        records = split(raw)
     except BadRecord as error:
         damage = str(error)
-    return replace(m.Append(*numbers), records=records, damage=damage)
+    term, prev_seq, prev_term, commit_seq, round_number, catch_up_to, last_seq = numbers
+    return m.Append(term, prev_seq, prev_term, commit_seq, round_number, catch_up_to, last_seq, records, damage)
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    for value in values:  # noqa: SIM110 - a generator is slower, compiled
+        if not _is_number(value):
+            return False
+    return True
 
 
 def _is_number(value: Any) -> bool:
     return type(value) is int and 0 <= value < _SEQ_MAX
+
+
+def _all_fit(values: list[Any], hints: list[Any]) -> bool:
+    for i in range(len(hints)):  # noqa: SIM110
+        if not _fits(values[i], hints[i]):
+            return False
+    return True
 
 
 def _fits(value: Any, hint: Any) -> bool:

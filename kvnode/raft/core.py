@@ -14,7 +14,7 @@ outbox, until `ballot_saved` (dissertation 3.8).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
@@ -60,26 +60,39 @@ class Cut:
     after_seq: int
 
 
-@dataclass(slots=True)
 class Output:
     """What is to be done. `disk` in its order; `messages` may leave at once."""
 
-    disk: list[SaveBallot | Cut | m.RecordLike] = field(default_factory=list)
-    messages: list[tuple[str, m.Message]] = field(default_factory=list)
-    reads_ready: list[tuple[int, int]] = field(default_factory=list)
-    """(ticket, seq): reads with this ticket or a lower one may be answered by who has applied seq."""
-    reads_void: bool = False
-    """The tickets given out so far will not be answered: ask again."""
-    drop_links: list[tuple[str, str]] = field(default_factory=list)
-    """(member, reason): what came from there can not be trusted."""
-    suspect_after: list[int] = field(default_factory=list)
-    """Seqs after which a member found our records damaged: verify them on the disk."""
-    differences: list[tuple[str, int]] = field(default_factory=list)
-    """(member, seq): there this leader's log and the member's have a record of the same term, with other checksums."""
-    has_heard_of_room: bool = False
-    """A member says for the first time, or other than before, whether its disk has room."""
-    notes: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
-    """For the operator's log: (level, event, fields)."""
+    __slots__ = (
+        "differences",
+        "disk",
+        "drop_links",
+        "has_heard_of_room",
+        "messages",
+        "notes",
+        "reads_ready",
+        "reads_void",
+        "suspect_after",
+    )
+
+    def __init__(self) -> None:
+        self.disk: list[SaveBallot | Cut | m.RecordLike] = []
+        self.messages: list[tuple[str, m.Message]] = []
+        self.reads_ready: list[tuple[int, int]] = []
+        """(ticket, seq): reads with this ticket or a lower one may be answered by who has applied seq."""
+        self.reads_void = False
+        """The tickets given out so far will not be answered: ask again."""
+        self.drop_links: list[tuple[str, str]] = []
+        """(member, reason): what came from there can not be trusted."""
+        self.suspect_after: list[int] = []
+        """Seqs after which a member found our records damaged: verify them on the disk."""
+        self.differences: list[tuple[str, int]] = []
+        """(member, seq): there this leader's log and the member's have a record of the same term, with other checksums.
+        """
+        self.has_heard_of_room = False
+        """A member says for the first time, or other than before, whether its disk has room."""
+        self.notes: list[tuple[str, str, dict[str, object]]] = []
+        """For the operator's log: (level, event, fields)."""
 
 
 class Raft:
@@ -314,8 +327,8 @@ class Raft:
 
     def election_deadline_ms(self) -> float:
         """A new random one each time, so that candidates part (dissertation 3.4)."""
-        span = self.random.uniform(self.options.election_timeout_ms, self.options.election_timeout_max_ms)
-        return self.now_ms + span
+        least_ms, most_ms = self.options.election_timeout_ms, self.options.election_timeout_max_ms
+        return self.now_ms + least_ms + (most_ms - least_ms) * self.random.random()
 
     def set_ballot(self, term: int, vote: str | None) -> None:
         invariant(

@@ -1,10 +1,13 @@
 """What nodes say to each other about terms, logs and reads. Each docstring is the promise that the sender makes.
 
 Every message names the sender's term. A receiver that knows a higher one answers `Newer` and does nothing else.
+
+Those that come with each record or read have their own __init__, which is compiled; that of a dataclass is not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,7 +71,7 @@ class VoteReply:
     granted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Heartbeat:
     """I lead `term`. `commit_seq` is committed and within what you have acknowledged; a record of my log ends there,
     with `checksum`. Confirm `round` at once. With `probe`, tell me your Position as well. Tell me the one at
@@ -80,8 +83,15 @@ class Heartbeat:
     probe: bool
     checksum: int
 
+    def __init__(self, term: int, commit_seq: int, round: int, probe: bool, checksum: int) -> None:
+        self.term = term
+        self.commit_seq = commit_seq
+        self.round = round
+        self.probe = probe
+        self.checksum = checksum
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(init=False, slots=True)
 class HeartbeatReply:
     """At the time of your `round`, or later, I knew of no leader or term newer than yours. `has_room`: what you send me
     can be written, as far as my disk's room goes."""
@@ -91,8 +101,14 @@ class HeartbeatReply:
     voting: bool
     has_room: bool
 
+    def __init__(self, term: int, round: int, voting: bool, has_room: bool) -> None:
+        self.term = term
+        self.round = round
+        self.voting = voting
+        self.has_room = has_room
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(init=False, slots=True)
 class Append:
     """I lead `term`. My log has the record ending at `prev_seq` in `prev_term`, and after it these records, up to
     `last_seq`. `commit_seq` is committed. Entries up to `catch_up_to` are ones that you missed (0: none).
@@ -107,17 +123,44 @@ class Append:
     round: int
     catch_up_to: int
     last_seq: int
-    records: tuple[RecordLike, ...] = ()
-    damage: str | None = None
+    records: Sequence[RecordLike]
+    damage: str | None
+
+    def __init__(
+        self,
+        term: int,
+        prev_seq: int,
+        prev_term: int,
+        commit_seq: int,
+        round: int,
+        catch_up_to: int,
+        last_seq: int,
+        records: Sequence[RecordLike] = (),
+        damage: str | None = None,
+    ) -> None:
+        self.term = term
+        self.prev_seq = prev_seq
+        self.prev_term = prev_term
+        self.commit_seq = commit_seq
+        self.round = round
+        self.catch_up_to = catch_up_to
+        self.last_seq = last_seq
+        self.records = records
+        self.damage = damage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Appended:
     """My log is durable and, in your `term`, the same as yours up to `match_seq`, the end of a record."""
 
     term: int
     match_seq: int
     voting: bool
+
+    def __init__(self, term: int, match_seq: int, voting: bool) -> None:
+        self.term = term
+        self.match_seq = match_seq
+        self.voting = voting
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,21 +193,30 @@ class Damaged:
     after_seq: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class ReadQuestion:
     """Up to where must I have applied the log to answer reads that have arrived by now?"""
 
     term: int
     question: int
 
+    def __init__(self, term: int, question: int) -> None:
+        self.term = term
+        self.question = question
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(init=False, slots=True)
 class ReadAnswer:
     """I led `term` at a moment after your question, and `seq` was my commit seq when it reached me."""
 
     term: int
     question: int
     seq: int
+
+    def __init__(self, term: int, question: int, seq: int) -> None:
+        self.term = term
+        self.question = question
+        self.seq = seq
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Connections as asyncio sees them: bytes in become events, bytes out are written, and nothing is decided."""
+"""Connections as asyncio sees them: bytes in become events, bytes out are written, and nothing is decided.
+
+These have the methods of asyncio.Protocol and do not inherit from it: a class that does can not be compiled.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,6 @@ if TYPE_CHECKING:
     from kvnode.node.node import Node
     from kvnode.runtime.loop import Runtime
 
-DIAL_TIMEOUT_S = 2.0
-DIAL_AGAIN_S = (0.05, 0.1, 0.2, 0.4)
-"""Waits between attempts to reach a member; the last one repeats."""
 UNANSWERED_MS_MAX = 5000
 """A connection on which sent bytes are not acknowledged for so long is given up (TCP_USER_TIMEOUT)."""
 
@@ -31,7 +31,7 @@ def _address(transport: asyncio.BaseTransport) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection:
     """A client. While the node loads its log, `loading` answers instead.
 
     `node` is the one that knows of it. That may be gone before the connection is: no later one hears of it."""
@@ -109,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.resume_reading()
 
 
-class LinkConnection(asyncio.Protocol):
+class LinkConnection:
     """A connection with a member, dialed (`member` and `lane` are known) or accepted."""
 
     def __init__(self, runtime: Runtime, member: Member | None = None, lane: str = "") -> None:
@@ -152,26 +152,3 @@ class LinkConnection(asyncio.Protocol):
         if self.runtime.links.pop(self.id, None) is not None:
             self.runtime.post("on_link_closed", self.id)
         self.closed.set()
-
-
-async def keep_dialing(runtime: Runtime, member: Member, lane: str) -> None:
-    """Keep one connection to one lane of one member, for ever, while this node has a use for it."""
-    loop = asyncio.get_running_loop()
-    attempt = 0
-    while True:
-        while runtime.machine is None or lane not in runtime.machine.lanes:  # noqa: ASYNC110 - rare, and not for long
-            await asyncio.sleep(DIAL_AGAIN_S[0])
-        try:
-            async with asyncio.timeout(DIAL_TIMEOUT_S):
-                _, connection = await loop.create_connection(
-                    lambda: LinkConnection(runtime, member, lane), member.peer_host, member.peer_port
-                )
-        except (OSError, TimeoutError):
-            pass  # down, or not up yet: the node tells when members come and go
-        else:
-            before = loop.time()
-            await connection.closed.wait()
-            if loop.time() - before > 1:
-                attempt = 0
-        await asyncio.sleep(DIAL_AGAIN_S[min(attempt, len(DIAL_AGAIN_S) - 1)])
-        attempt += 1

@@ -210,7 +210,7 @@ class Runtime:
             client.transport.abort()
 
     def _warn_of_slow_fsync(self) -> None:
-        told = self._slow_fsyncs.maybe_tell(self.now_ms()) if self._slow_fsyncs else None
+        told = self._slow_fsyncs.maybe_tell(self.now_ms()) if self._slow_fsyncs is not None else None
         if told is not None:
             sentence, took_ms = told
             self.logger.warning(sentence, ms=took_ms)

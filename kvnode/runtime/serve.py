@@ -13,7 +13,7 @@ import signal
 import socket
 import traceback
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -22,7 +22,8 @@ from kvnode.invariant import InvariantError
 from kvnode.log.errors import DiskError, LogError
 from kvnode.node.set_aside import EntriesLost
 from kvnode.node.wire import LANES
-from kvnode.runtime.connections import ClientConnection, LinkConnection, keep_dialing
+from kvnode.runtime.connections import ClientConnection, LinkConnection
+from kvnode.runtime.dialing import keep_dialing
 from kvnode.runtime.loop import Runtime
 from kvnode.runtime.notes import make_logger
 from kvnode.runtime.opening import StartError, open_machine
@@ -75,9 +76,11 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket, f
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.drain)
     client_server = runtime.client_server = await loop.create_server(
-        lambda: ClientConnection(runtime), sock=clients, backlog=BACKLOG
+        lambda: cast(asyncio.Protocol, ClientConnection(runtime)), sock=clients, backlog=BACKLOG
     )
-    peer_server = await loop.create_server(lambda: LinkConnection(runtime), sock=peers, backlog=BACKLOG)
+    peer_server = await loop.create_server(
+        lambda: cast(asyncio.Protocol, LinkConnection(runtime)), sock=peers, backlog=BACKLOG
+    )
     dialers = [loop.create_task(keep_dialing(runtime, member, lane)) for member in config.peers for lane in LANES]
     for dialer in dialers:
         dialer.add_done_callback(runtime.on_task_done)

@@ -41,6 +41,7 @@ RANKS = {
     "store": 1,
     "config": 1,
     "invariant": 0,
+    "packing": 0,
     "reply": 0,
     "__init__": 0,
 }

@@ -230,7 +230,7 @@ def test_records_that_do_not_verify_are_for_consensus_to_judge(at: int, flip: in
     (only,) = Frames(1 << 30).feed(wire.encode_append(m.Append(3, 0, 0, 0, 0, 0, 3), bytes(raw)))
     decoded = wire.decode(only)
     assert isinstance(decoded, m.Append)
-    assert decoded.records == ()
+    assert decoded.records == []
     assert decoded.damage
 
 
