@@ -141,7 +141,9 @@ class Following:
 
     def flush(self) -> None:
         """Send the requests of this turn. The leader can not have changed since they were made: see `on_change`."""
-        if self._requests and self.raft.leader is not None:
+        if not self._requests:
+            return
+        if self.raft.leader is not None:
             self.node.peers.send(self.raft.leader, Forward(self.raft.term, self._requests))
         self._requests = []
         self._requests_bytes = 0

@@ -3,9 +3,12 @@
     events      what has arrived since the last turn, in order: bytes of connections, completions of the disk
     outputs     bytes to send, deeds for the disk, notes for the log, when to come back
 
-A turn takes events into queues and consensus, then settles: follow a change of leader, apply what is committed,
-answer what is due, run commands, log the batch, let consensus send. It reads no clock, no disk and no network, so the
-simulator drives the same node that the runtime does.
+A turn takes events into queues and consensus, then settles: follow a change of leader, answer what is committed, apply
+it, run commands, log the batch, let consensus send. It reads no clock, no disk and no network, so the simulator drives
+the same node that the runtime does.
+
+What others wait for leaves first: a turn that answers clients or members, or has records for the disk, leaves what is
+committed to be applied in the next one; and a follower lets its disk be done with the records first.
 """
 
 from __future__ import annotations
@@ -54,6 +57,12 @@ COMMANDS_PER_TURN = 5_000
 
 ASIDE_INTERVAL_MS = 1000.0
 """A node that has set itself aside waits for its disk alone."""
+
+APPLY_PUT_OFF_MS_MAX = 2.0
+APPLY_PUT_OFF_ENTRIES_MIN = 16
+"""Fewer are applied in less time than another turn takes. With many it counts: measured with 50 clients and pipelines
+of 16, a batch came to the disks of the followers 0.5 ms later when the batch before it was applied first, and a quarter
+more was done when not."""
 
 LINGER_HEARTBEATS = 2
 """How long a node that is shutting down stays after it has handed over."""
@@ -120,12 +129,13 @@ class Node:
         self._waiting: dict[int, Session] = {}
         self._next_turn: list[Session] = []
         self._outcomes: dict[str, list[list[Any]]] = {}
-        self._followed = (self.raft.term, self.raft.leader)
+        self._followed_term, self._followed_leader = self.raft.term, self.raft.leader
         self._led_term = 0
         self._lost_leadership_ms = -inf
         self._must_grant_right = False
         self._sweep_due_ms = now_ms
         self._drains_since_ms = inf
+        self._apply_put_off_ms = inf  # since when what is committed waits to be applied
         self.is_aside = False
         self.peers = Peers(self, cluster_id)
         self.leading = Leading(self)
@@ -156,12 +166,18 @@ class Node:
             self._do_what_is_due()
             self._settle()
         outputs, self.outputs = self.outputs, Outputs()
-        outputs.deadline_ms = min(self.raft.deadline_ms(), self.leading.deadline_ms(), self._sweep_due_ms)
-        if not self.joining.is_done:
-            outputs.deadline_ms = min(outputs.deadline_ms, self.joining.deadline_ms())
-        if self.is_aside:
-            outputs.deadline_ms = now_ms + ASIDE_INTERVAL_MS
+        outputs.deadline_ms = now_ms + ASIDE_INTERVAL_MS if self.is_aside else self._deadline_ms()
         return outputs
+
+    def _deadline_ms(self) -> float:
+        due_ms = min(self.raft.deadline_ms(), self._sweep_due_ms)
+        if self.raft.leading:
+            due_ms = min(due_ms, self.leading.deadline_ms())
+        if not self.joining.is_done:
+            due_ms = min(due_ms, self.joining.deadline_ms())
+        if self._apply_put_off_ms < inf:
+            due_ms = min(due_ms, self._apply_put_off_ms + APPLY_PUT_OFF_MS_MAX)
+        return due_ms
 
     def _do_what_is_due(self) -> None:
         if self._next_turn:
@@ -180,12 +196,14 @@ class Node:
             self._follow_change()
             self._take_raft_output()
             self._apply()
-            self._run()
+            is_put_off = self._apply_put_off_ms < inf
+            if not is_put_off or not self.raft.leading:
+                self._run()  # a leader runs commands when all that is committed is applied
             if self.raft.leading:
                 self.leading.maybe_seal()
             self.following.flush()
             self.raft.flush()
-            if not self._take_raft_output() and not self._runnable:
+            if not self._take_raft_output() and (is_put_off or not self._runnable):
                 break
         self.reads.run_long()
         if self._runnable:
@@ -194,10 +212,10 @@ class Node:
 
     def _follow_change(self) -> None:
         """Another term or leader: nothing that was promised under the old one holds."""
-        state = (self.raft.term, self.raft.leader)
-        if state == self._followed:
+        term, leader = self.raft.term, self.raft.leader
+        if term == self._followed_term and leader == self._followed_leader:
             return
-        self._followed = state
+        self._followed_term, self._followed_leader = term, leader
         if self._led_term:
             self.leading.lose_leadership()
             self._led_term = 0
@@ -213,8 +231,13 @@ class Node:
             self.leading.propose_noop()
         self.retry_waiting()
 
+    def _has_followed(self) -> bool:
+        return self.raft.term == self._followed_term and self.raft.leader == self._followed_leader
+
     def _take_raft_output(self) -> bool:
         """Whether there was anything that more can follow from."""
+        if self.raft.output.is_empty and not self._must_grant_right:
+            return False
         output = self.raft.take_output()
         if output.disk:
             self._take_disk(output.disk)
@@ -228,7 +251,7 @@ class Node:
             self.reads.on_ready(ticket, seq)
         if output.has_heard_of_room:
             self.disk.check()
-        if output.reads_void and self._followed == (self.raft.term, self.raft.leader):
+        if output.reads_void and self._has_followed():
             self.reads.void()  # asked and lost within the same term and leader
         for peer, reason in output.drop_links:
             self.peers.drop(peer, reason)
@@ -266,10 +289,12 @@ class Node:
         applier, commit_seq = self.applier, self.raft.commit_seq
         applied_before = applier.applied_seq
         if applied_before < commit_seq:
+            self.leading.on_commit()
+            if self._puts_off_applying():
+                return
             if applier.apply(commit_seq, applying.ENTRIES_PER_TURN):
                 self.outputs.wants_turn = True
             self.leading.overlay.applied(applier.applied_seq)
-            self.leading.on_commit()
         if applier.keyspace.free_some():
             self.outputs.wants_turn = True
         self.leading.check_waits()
@@ -277,6 +302,23 @@ class Node:
         leader = self.raft.leading
         if leader is not None and applied_before < leader.noop_seq <= applier.applied_seq:
             self.retry_waiting()
+
+    def _puts_off_applying(self) -> bool:
+        """Whether there is something that others wait for more. A leader puts off once, a follower for some time."""
+        outputs, raft = self.outputs, self.raft
+        is_leading = raft.leading is not None
+        is_at_disk = not is_leading and raft.durable_seq < raft.index.last_seq
+        is_urgent = is_at_disk or bool(outputs.disk or outputs.client_writes or outputs.link_writes)
+        since_ms = self._apply_put_off_ms
+        may_wait = since_ms == inf or (not is_leading and self.now_ms < since_ms + APPLY_PUT_OFF_MS_MAX)
+        is_much = raft.commit_seq - self.applier.applied_seq >= APPLY_PUT_OFF_ENTRIES_MIN
+        if is_much and is_urgent and may_wait and not self.reads.waits_for_applying:
+            self._apply_put_off_ms = min(since_ms, self.now_ms)
+            if not is_at_disk:
+                outputs.wants_turn = True
+            return True
+        self._apply_put_off_ms = inf
+        return False
 
     def can_serve(self) -> bool:
         """**S** A new leader evaluates nothing until the no-op of its term is committed and applied. Nor does one that

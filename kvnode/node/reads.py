@@ -73,6 +73,11 @@ class Reads:
 
     # Evaluating
 
+    @property
+    def waits_for_applying(self) -> bool:
+        """Whether a read needs what is committed to be applied."""
+        return bool(self._applying)
+
     def on_applied(self, applied_seq: int) -> None:
         while self._applying and self._applying[0][0] <= applied_seq:
             self._evaluate(heappop(self._applying)[2])

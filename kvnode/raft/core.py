@@ -94,6 +94,20 @@ class Output:
         self.notes: list[tuple[str, str, dict[str, object]]] = []
         """For the operator's log: (level, event, fields)."""
 
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.messages
+            or self.disk
+            or self.reads_ready
+            or self.reads_void
+            or self.has_heard_of_room
+            or self.notes
+            or self.drop_links
+            or self.suspect_after
+            or self.differences
+        )
+
 
 class Raft:
     """One node's consensus. `index`: the recovered log, all of it durable. Times are monotonic milliseconds."""

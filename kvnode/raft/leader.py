@@ -166,8 +166,8 @@ class Leader:
         raft = self.raft
         matches = [progress.match_seq if progress.voting else 0 for progress in self.progress.values()]
         matches.append(raft.durable_seq if raft.may_vote else 0)
-        matches.sort(reverse=True)
-        seq = matches[raft.quorum - 1]
+        matches.sort()
+        seq = matches[-raft.quorum]
         if seq > raft.commit_seq and raft.index.term_at(seq) == raft.term:
             raft.advance_commit(seq)
             if self._early_questions and self.has_committed:
@@ -245,7 +245,10 @@ class Leader:
         if not self._round_in_flight or self._round_unsent:
             return
         raft = self.raft
-        confirmed = 1 + sum(p.voting and p.round >= self._round for p in self.progress.values())
+        confirmed = 1
+        for progress in self.progress.values():
+            if progress.voting and progress.round >= self._round:
+                confirmed += 1
         if confirmed < raft.quorum:
             return
         self._round_in_flight = False

@@ -28,8 +28,8 @@ class FixedRandom(Random):
         self.share = share
         self.tickets_from = tickets_from
 
-    def uniform(self, a: float, b: float) -> float:
-        return a + (b - a) * self.share
+    def random(self) -> float:
+        return self.share
 
     def getrandbits(self, k: int) -> int:
         return self.tickets_from

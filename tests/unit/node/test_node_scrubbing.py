@@ -30,8 +30,8 @@ def forget(cluster: Cluster, member: str) -> None:
     """Let its newest records not be in memory any more, as after some MiB of others."""
     tail = cluster[member].tail
     tail._bytes += TAIL_BYTES_MAX
-    while tail._records:
-        tail._forget(tail._records.popleft())
+    while tail._ends:
+        tail._forget(tail._ends.popleft()[0])
 
 
 def rot(cluster: Cluster, member: str, seq: int) -> Record:
