@@ -7,8 +7,9 @@ A turn takes events into queues and consensus, then settles: follow a change of 
 it, run commands, log the batch, let consensus send. It reads no clock, no disk and no network, so the simulator drives
 the same node that the runtime does.
 
-What others wait for leaves first: a turn that answers clients or members, or has records for the disk, leaves what is
-committed to be applied in the next one; and a follower lets its disk be done with the records first.
+What others wait for leaves first: much that is committed is applied when answers and records for the disk have left, by
+a leader also after it has logged the batch that is in the making, by a follower also after its disk is done. Commands
+do not notice: a leader evaluates them against the overlay, reads that must see it wait for it, local ones ask for it.
 """
 
 from __future__ import annotations
@@ -196,14 +197,12 @@ class Node:
             self._follow_change()
             self._take_raft_output()
             self._apply()
-            is_put_off = self._apply_put_off_ms < inf
-            if not is_put_off or not self.raft.leading:
-                self._run()  # a leader runs commands when all that is committed is applied
+            self._run()
             if self.raft.leading:
                 self.leading.maybe_seal()
             self.following.flush()
             self.raft.flush()
-            if not self._take_raft_output() and (is_put_off or not self._runnable):
+            if not self._take_raft_output() and not self._runnable:
                 break
         self.reads.run_long()
         if self._runnable:
@@ -286,39 +285,52 @@ class Node:
         self.disk.given()
 
     def _apply(self) -> None:
-        applier, commit_seq = self.applier, self.raft.commit_seq
-        applied_before = applier.applied_seq
-        if applied_before < commit_seq:
+        """What is committed is answered, and applied now or soon."""
+        applied_before = self.applier.applied_seq
+        if applied_before < self.raft.commit_seq:
             self.leading.on_commit()
-            if self._puts_off_applying():
-                return
-            if applier.apply(commit_seq, applying.ENTRIES_PER_TURN):
-                self.outputs.wants_turn = True
-            self.leading.overlay.applied(applier.applied_seq)
-        if applier.keyspace.free_some():
+            if not self._puts_off_applying():
+                self.apply_committed()
+        if self.applier.keyspace.free_some():
             self.outputs.wants_turn = True
         self.leading.check_waits()
-        self.reads.on_applied(applier.applied_seq)
+        self.reads.on_applied(self.applier.applied_seq)
         leader = self.raft.leading
-        if leader is not None and applied_before < leader.noop_seq <= applier.applied_seq:
+        if leader is not None and applied_before < leader.noop_seq <= self.applier.applied_seq:
             self.retry_waiting()
 
-    def _puts_off_applying(self) -> bool:
-        """Whether there is something that others wait for more. A leader puts off once, a follower for some time."""
-        outputs, raft = self.outputs, self.raft
-        is_leading = raft.leading is not None
-        is_at_disk = not is_leading and raft.durable_seq < raft.index.last_seq
-        is_urgent = is_at_disk or bool(outputs.disk or outputs.client_writes or outputs.link_writes)
-        since_ms = self._apply_put_off_ms
-        may_wait = since_ms == inf or (not is_leading and self.now_ms < since_ms + APPLY_PUT_OFF_MS_MAX)
-        is_much = raft.commit_seq - self.applier.applied_seq >= APPLY_PUT_OFF_ENTRIES_MIN
-        if is_much and is_urgent and may_wait and not self.reads.waits_for_applying:
-            self._apply_put_off_ms = min(since_ms, self.now_ms)
-            if not is_at_disk:
-                outputs.wants_turn = True
-            return True
+    def apply_committed(self) -> None:
+        """Put it off no longer."""
         self._apply_put_off_ms = inf
-        return False
+        if self.applier.apply(self.raft.commit_seq, applying.ENTRIES_PER_TURN):
+            self.outputs.wants_turn = True
+        self.leading.overlay.applied(self.applier.applied_seq)
+
+    def _puts_off_applying(self) -> bool:
+        """Whether there is something that others wait for more: answers, a batch in the making, records for the disk.
+
+        A leader waits for nobody then but for its members, and a follower, when its disk is done, for its leader."""
+        outputs, raft = self.outputs, self.raft
+        if raft.commit_seq - self.applier.applied_seq < APPLY_PUT_OFF_ENTRIES_MIN or self.reads.waits_for_applying:
+            return False
+        is_in_the_making = is_at_disk = False
+        if raft.leading:
+            is_in_the_making = not self.leading.overlay.is_open_empty
+        else:
+            is_at_disk = raft.durable_seq < raft.index.last_seq
+        is_leaving = bool(outputs.disk or outputs.client_writes or outputs.link_writes)
+        since_ms = min(self._apply_put_off_ms, self.now_ms)
+        if not (is_leaving or is_in_the_making or is_at_disk) or self.now_ms >= since_ms + APPLY_PUT_OFF_MS_MAX:
+            return False
+        self._apply_put_off_ms = since_ms
+        if is_leaving:
+            outputs.wants_turn = True
+        return True
+
+    @property
+    def known_seq(self) -> int:
+        """A seq at which what this node says of itself is true, and which never goes back."""
+        return self.raft.commit_seq if self.raft.leading else self.applier.applied_seq
 
     def can_serve(self) -> bool:
         """**S** A new leader evaluates nothing until the no-op of its term is committed and applied. Nor does one that
@@ -433,7 +445,7 @@ class Node:
 
     def answer(self, chunk: Chunk, reply: Reply) -> None:
         """Complete a chunk of one command."""
-        chunk.replies = [chunk.session.encode(reply, self.applier.applied_seq)]
+        chunk.replies = [chunk.session.encode(reply, self.known_seq)]
         chunk.gates = 0
         self.release(chunk.session)
 
@@ -448,9 +460,7 @@ class Node:
         session = chunk.session
         if chunk.gates == 0:
             return
-        chunk.replies = [
-            session.encode(CommandError(error_of(command)), self.applier.applied_seq) for command in chunk.commands
-        ]
+        chunk.replies = [session.encode(CommandError(error_of(command)), self.known_seq) for command in chunk.commands]
         chunk.gates = 0
         self.release(session)
 

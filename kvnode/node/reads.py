@@ -83,7 +83,8 @@ class Reads:
             self._evaluate(heappop(self._applying)[2])
 
     def read_locally(self, session: Session, commands: list[Command], deadline_ms: float) -> None:
-        """Reads that asked for no more than what is applied here."""
+        """Reads that asked for no more than what is known here to be committed."""
+        self.node.apply_committed()
         chunk = Chunk(session, commands, deadline_ms)
         chunk.gates = 1
         session.add(chunk, is_blocker=True)
@@ -145,7 +146,7 @@ class Reads:
             except StopIteration as stop:
                 encoded = stop.value
             except CommandError as error:
-                encoded = chunk.session.encode(error, self.node.applier.applied_seq)
+                encoded = chunk.session.encode(error, self.node.known_seq)
             chunk.reading = None
             chunk.replies.append(encoded)
             self._evaluate(chunk)
