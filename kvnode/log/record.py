@@ -202,7 +202,7 @@ def decode_at(data: bytes, offset: int) -> Record:
     prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins = fields[:7]
     if not (type(prev_checksum) is type(first_seq) is type(term) is type(time_ms) is type(commit_seq) is int):
         raise BadRecord("a field of the record has the wrong type", offset, may_be_torn=False)
-    if type(entries) is not list or not entries or (origins is not None and type(origins) is not list):
+    if type(entries) is not tuple or not entries or (origins is not None and type(origins) is not tuple):
         raise BadRecord("the record's entries are not a list", offset, may_be_torn=False)
     if not (
         0 <= prev_checksum < 2**32
@@ -279,13 +279,15 @@ def decode_header(data: bytes) -> tuple[SegmentHeader, int]:
     return header, HEADER_BYTES + len(payload)
 
 
-def _fields(payload: bytes, offset: int) -> list[Any]:
-    """The payload's array. The checksum held, so whatever is wrong here was written wrongly."""
+def _fields(payload: bytes, offset: int) -> tuple[Any, ...]:
+    """The payload's array. The checksum held, so whatever is wrong here was written wrongly.
+
+    Tuples, which take a third less time to make than lists, and of which the garbage collector forgets those of bytes."""
     try:
-        fields = _unpack(payload, use_list=True, raw=False, strict_map_key=True)
+        fields = _unpack(payload, use_list=False, raw=False, strict_map_key=True)
     except (ValueError, TypeError, OverflowError) as error:
         reason = f"the payload is not valid msgpack ({error or type(error).__name__})"
         raise BadRecord(reason, offset, may_be_torn=False) from None
-    if type(fields) is not list:
+    if type(fields) is not tuple:
         raise BadRecord("the record's payload is not an array", offset, may_be_torn=False)
     return fields

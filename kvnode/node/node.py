@@ -307,24 +307,26 @@ class Node:
         self.leading.overlay.applied(self.applier.applied_seq)
 
     def _puts_off_applying(self) -> bool:
-        """Whether there is something that others wait for more: answers, a batch in the making, records for the disk.
-
-        A leader waits for nobody then but for its members, and a follower, when its disk is done, for its leader."""
-        outputs, raft = self.outputs, self.raft
-        if raft.commit_seq - self.applier.applied_seq < APPLY_PUT_OFF_ENTRIES_MIN or self.reads.waits_for_applying:
+        """Whether others may be waiting for something that this would hold up. A leader applies best while a record is
+        under way to its members, a follower when its disk is done."""
+        outputs, raft, applied_seq = self.outputs, self.raft, self.applier.applied_seq
+        if raft.commit_seq - applied_seq < APPLY_PUT_OFF_ENTRIES_MIN or self.reads.waits_for_applying:
             return False
-        is_in_the_making = is_at_disk = False
-        if raft.leading:
-            is_in_the_making = not self.leading.overlay.is_open_empty
-        else:
-            is_at_disk = raft.durable_seq < raft.index.last_seq
-        is_leaving = bool(outputs.disk or outputs.client_writes or outputs.link_writes)
         since_ms = min(self._apply_put_off_ms, self.now_ms)
-        if not (is_leaving or is_in_the_making or is_at_disk) or self.now_ms >= since_ms + APPLY_PUT_OFF_MS_MAX:
+        if self.now_ms >= since_ms + APPLY_PUT_OFF_MS_MAX:
             return False
+        leader = raft.leading
+        if leader is None:
+            is_bad_moment = raft.durable_seq < raft.index.last_seq
+        elif applied_seq < leader.noop_seq:
+            return False  # it serves nobody before that
+        else:
+            is_bad_moment = raft.commit_seq == raft.index.last_seq
+        if not is_bad_moment:
+            if not (outputs.disk or outputs.client_writes or outputs.link_writes):
+                return False
+            outputs.wants_turn = True  # when these have left
         self._apply_put_off_ms = since_ms
-        if is_leaving:
-            outputs.wants_turn = True
         return True
 
     @property
