@@ -282,7 +282,7 @@ def decode_header(data: bytes) -> tuple[SegmentHeader, int]:
 def _fields(payload: bytes, offset: int) -> tuple[Any, ...]:
     """The payload's array. The checksum held, so whatever is wrong here was written wrongly.
 
-    Tuples, which take a third less time to make than lists, and of which the garbage collector forgets those of bytes."""
+    In tuples: they take a third less time to make than lists, and the garbage collector forgets those of bytes."""
     try:
         fields = _unpack(payload, use_list=False, raw=False, strict_map_key=True)
     except (ValueError, TypeError, OverflowError) as error:

