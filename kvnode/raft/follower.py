@@ -29,6 +29,7 @@ class Follower:
         self.raft = raft
         self.leader = leader
         self.matched_seq = 0
+        self._answered_seq = 0
         self._acknowledged_seq = -1
         self._round_seen = -1
         self._strange_back_ups = 0
@@ -104,7 +105,8 @@ class Follower:
         self.matched_seq = max(self.matched_seq, append.last_seq)
         self._has_rejected = False
         self._strange_back_ups = 0
-        raft.advance_commit(self._end_within(min(append.commit_seq, self.matched_seq)))
+        commit_seq = max(append.commit_seq, self._answered_seq)
+        raft.advance_commit(self._end_within(min(commit_seq, self.matched_seq)))
         self._acknowledge(always=True)
 
     def _end_within(self, seq: int) -> int:
@@ -222,6 +224,7 @@ class Follower:
         raft = self.raft
         if self._question is None or answer.question != self._question:
             return
+        self._answered_seq = answer.seq  # which may have overtaken the records
         raft.advance_commit(self._end_within(min(answer.seq, self.matched_seq)))
         raft.output.reads_ready.append((answer.question, answer.seq))
         self._question = self._asked_ms = None

@@ -216,7 +216,8 @@ class Leader:
         )
         progress.catch_up_from = progress.catch_up_to = 0
 
-    # Reads: a round of heartbeats sent after they arrived (dissertation 6.4)
+    # Reads: a round of heartbeats sent after they arrived (dissertation 6.4). The question of a follower is worth as
+    # much as its answer to a round.
 
     def read(self) -> int | None:
         if not self.has_committed:
@@ -268,12 +269,18 @@ class Leader:
             self._early_questions[peer] = question.question
 
     def _take_question(self, peer: str, question: int) -> None:
+        raft = self.raft
+        if raft.quorum <= 2 and self.progress[peer].voting:
+            # **S** Who asks had no newer term when it did: with this node a majority, so nobody else can have committed
+            # anything before the question. (Without the right to vote it may have forgotten a newer term.)
+            raft.emit(peer, m.ReadAnswer(raft.term, question, raft.commit_seq))
+            return
         asked = self._questions.get(peer)
         if asked is not None and asked[0] == question:
             return  # asked again: the round is under way
         round_number = self.read()
         if round_number is not None:
-            self._questions[peer] = (question, self.raft.commit_seq, round_number)
+            self._questions[peer] = (question, raft.commit_seq, round_number)
 
     # Handing over (dissertation 3.10)
 
