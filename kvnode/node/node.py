@@ -60,7 +60,7 @@ ASIDE_INTERVAL_MS = 1000.0
 """A node that has set itself aside waits for its disk alone."""
 
 APPLY_PUT_OFF_MS_MAX = 2.0
-APPLY_PUT_OFF_ENTRIES_MIN = 16
+APPLY_PUT_OFF_ENTRIES_MIN = 32
 """Fewer are applied in less time than another turn takes. With many it counts: measured with 50 clients and pipelines
 of 16, a batch came to the disks of the followers 0.5 ms later when the batch before it was applied first, and a quarter
 more was done when not."""

@@ -75,9 +75,12 @@ class Peers:
             self.note("warning", "member can not be reached", {"member": link.peer, "address": link.address})
             self._queues.pop(link.peer, None)
             self.node.raft.link_down(link.peer, self.node.now_ms)
-        self.node.following.on_link_down(link.peer)
-        if not link.is_dialed and link.lane == DATA:
-            self.node.drop_remote(link.peer)
+        if link.lane == DATA:
+            # Without it nothing more can be forwarded either. (A killed leader's connections end one after the other: a
+            # client that was told on the first would send its next command into the others.)
+            self.node.following.on_link_down(link.peer)
+            if not link.is_dialed:
+                self.node.drop_remote(link.peer)
 
     def drop(self, peer: str, reason: str) -> None:
         """What came from the member can not be trusted: close what it dialed. It will dial again."""

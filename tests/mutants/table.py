@@ -151,4 +151,6 @@ TABLE = {
     "M79": Row(_in(PEERS, "test_records_that_were_asked_for_in_another_term_are_not_sent")),
     "M80": Row(_in("unit/log/test_log_damaged", "test_what_was_closed_is_durable")),
     "M81": Row(_in(COMPARING, "test_a_leader_tells_others_only_when_it_has_committed")),
+    "M82": Row(_scenario("question_without_a_vote")),
+    "M83": Row(_in("unit/node/test_node_put_off", "test_local_reads_see_all_that_is_committed")),
 }

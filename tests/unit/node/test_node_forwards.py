@@ -248,3 +248,18 @@ def test_requests_of_a_turn_in_which_the_leader_changes_go_to_the_new_one() -> N
     cluster.run(200)
     assert client.take() == [1]
     assert cluster.log("C").count(("SET", b"n", b"1")) == 1
+
+
+def test_a_forward_is_given_up_with_its_lane_and_not_before() -> None:
+    """When a leader is killed its connections end one after the other. Told on the first, a client would go on, and
+    have its next command sent into the others."""
+    cluster = led_by("A")
+    cluster.hold("B>A")
+    client = cluster.client("B").send("SET k 1")
+    cluster.settle()
+    cluster.links["A", "B", "control"].close()
+    cluster.hosts["B"].turn()
+    assert client.replies == []
+    cluster.links["B", "A", "data"].close()
+    cluster.hosts["B"].turn()
+    assert client.take()[0].startswith("-UNKNOWN")
