@@ -51,6 +51,7 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
     began = time.monotonic()
     identity = cluster_id(config.member_ids, config.cluster_name)
     gc.unfreeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     keyspace = KeySpace(
         Limits(config.key_bytes_max, config.value_bytes_max, max(config.output_bytes_max, config.value_bytes_max))
     )
@@ -69,7 +70,6 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
     recovered = await asyncio.to_thread(read)
     gc.collect()
     gc.freeze()  # what was loaded stays: no collection needs to look at it
-    gc.set_threshold(*GC_THRESHOLDS)
     _report_opened(recovered, logger)
     logger.info(
         "log read",
