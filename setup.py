@@ -1,6 +1,6 @@
 """What every command passes through is compiled by mypyc: the same Python, two to three times as fast.
 
-Connections, opening and healing the log, and the command line stay interpreted, and so do tests that look inside of a
+Dialing, opening and healing the log, and the command line stay interpreted, and so do tests that look inside of a
 node: they import the source. Without a C compiler and Python's headers, or with KVNODE_PURE=1 in the environment,
 nothing is compiled, and everything works.
 """

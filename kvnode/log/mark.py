@@ -10,20 +10,13 @@ A bad record above the mark may be a torn write; at or below it, it is damage.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from struct import Struct
 
-import msgpack
-
-from kvnode.log.notes import VERSION, decode_note
-from kvnode.log.record import BadRecord, frame
+from kvnode.log.notes import decode_note, encode_note
+from kvnode.log.record import BadRecord
 
 KIND = "kvnode mark"
 NAME = "mark"
 MARK_BYTES = 128
-
-_BEGINNING = bytes([0x95]) + msgpack.packb(KIND) + msgpack.packb(VERSION)  # an array of five
-_FIELDS = Struct(">BQBQBI")
-_UINT64, _UINT32 = 0xCF, 0xCE
 
 
 @dataclass(init=False, slots=True)
@@ -41,9 +34,8 @@ class Mark:
 
 
 def encode_mark(mark: Mark) -> bytes:
-    """The whole file; always of the same size. Made for each append, so by one pack: the widest integers of msgpack."""
-    payload = _BEGINNING + _FIELDS.pack(_UINT64, mark.seq, _UINT64, mark.term, _UINT32, mark.checksum)
-    return frame(payload)[0].ljust(MARK_BYTES, b"\0")
+    """The whole file; always of the same size."""
+    return encode_note(KIND, [mark.seq, mark.term, mark.checksum]).ljust(MARK_BYTES, b"\0")
 
 
 def decode_mark(data: bytes) -> Mark:

@@ -443,14 +443,14 @@ class WriteAheadLog:
     def _deed(self, what: str) -> _Deed:
         return _Deed(self, what)
 
-    def begin(self, what: str) -> None:
+    def _begin(self, what: str) -> None:
         """Raises the failure of an earlier deed."""
         if self._is_closed:
             raise InvariantError(f"can not {what}: it is closed")
         if self._failure is not None:
             raise DiskError(self._failure)
 
-    def fail(self, what: str, error: BaseException) -> None:
+    def _fail(self, what: str, error: BaseException) -> None:
         """A deed has raised `error`: that is final, but for want of room. Raises DiskError for an OSError."""
         if isinstance(error, (NoSpaceError, DoesNotFit)):
             return
@@ -472,8 +472,8 @@ class _Deed:
         self._what = what
 
     def __enter__(self) -> None:
-        self._log.begin(self._what)
+        self._log._begin(self._what)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:
-            self._log.fail(self._what, error)
+            self._log._fail(self._what, error)

@@ -30,8 +30,8 @@ NULL_BYTES = {RESP2: b"$-1\r\n", RESP3: b"_\r\n"}
 SLICE_ELEMENTS = 5_000
 """Elements of an array that are encoded at once: a millisecond or two."""
 
-# Counts of keys, results of EXISTS and DEL: most integers are small.
 _SMALL_BULKS = [b"$%d\r\n" % size for size in range(1024)]
+# Counts of keys, results of EXISTS and DEL: most integers are small.
 _SMALL_INTEGERS = tuple(b":%d\r\n" % number for number in range(256))
 _NO_LINE_ENDS = str.maketrans("\r\n", "  ")
 
@@ -42,7 +42,7 @@ def encode(reply: Reply, protocol: int) -> bytes:
         return OK_BYTES
     if isinstance(reply, bytes):
         size = len(reply)
-        return _SMALL_BULKS[size] + reply + b"\r\n" if size < 1024 else b"$%d\r\n%b\r\n" % (size, reply)
+        return _SMALL_BULKS[size] + reply + b"\r\n" if size < len(_SMALL_BULKS) else b"$%d\r\n%b\r\n" % (size, reply)
     if reply is None:
         return NULL_BYTES[protocol]
     if isinstance(reply, int):

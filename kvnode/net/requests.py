@@ -41,10 +41,10 @@ _WORD_BEGINS = set(range(33, 127)) - set(b"$+-:_#,(!=%~>|")
 _NO_REQUEST = frozenset(range(256)) - _WORD_BEGINS - set(b" \t\r\n")
 # What a browser sends when a web page makes it talk to this port (cross-protocol scripting).
 _HTTP_WORDS = frozenset((b"post", b"host:"))
-_SMALL_BULKS = {b"$%d\r\n" % size: size for size in range(1024)}
+_SMALL_BYTES = 1024
+_SMALL_BULKS = {b"$%d\r\n" % size: size for size in range(_SMALL_BYTES)}
 _SMALL_ARRAYS = {b"*%d" % count: count for count in range(1, 10)}
-SMALL_BYTES = 1024
-_HEADERS_OF_SMALL = [b"$%d" % size for size in range(SMALL_BYTES)]
+_HEADERS_OF_SMALL = [b"$%d" % size for size in range(_SMALL_BYTES)]
 _header_of_small = dict(enumerate(_HEADERS_OF_SMALL)).get
 
 
@@ -237,13 +237,14 @@ def _split_whole(data: bytes) -> list[list[bytes]] | None:
 
 
 def _split_one(data: bytes) -> list[list[bytes]] | None:
+    """One command. (By way of `_split_alike` it would take twice the time.)"""
     pieces = data.split(b"\r\n")
     command = pieces[2::2]
     count = _SMALL_ARRAYS.get(pieces[0], 0)
     if 0 < count == len(command) and len(pieces) == 2 * count + 2:
         for i in range(count):
             size = len(command[i])
-            if size >= SMALL_BYTES or pieces[2 * i + 1] != _HEADERS_OF_SMALL[size]:
+            if size >= _SMALL_BYTES or pieces[2 * i + 1] != _HEADERS_OF_SMALL[size]:
                 break
         else:
             return [command]

@@ -172,13 +172,10 @@ class Node:
 
     def _deadline_ms(self) -> float:
         due_ms = min(self.raft.deadline_ms(), self._sweep_due_ms)
-        if self.raft.leading:
-            due_ms = min(due_ms, self.leading.deadline_ms())
         if not self.joining.is_done:
             due_ms = min(due_ms, self.joining.deadline_ms())
-        if self._apply_put_off_ms < inf:
-            due_ms = min(due_ms, self._apply_put_off_ms + APPLY_PUT_OFF_MS_MAX)
-        return due_ms
+        due_ms = min(due_ms, self.leading.deadline_ms())
+        return min(due_ms, self._apply_put_off_ms + APPLY_PUT_OFF_MS_MAX)
 
     def _do_what_is_due(self) -> None:
         if self._next_turn:
@@ -211,10 +208,9 @@ class Node:
 
     def _follow_change(self) -> None:
         """Another term or leader: nothing that was promised under the old one holds."""
-        term, leader = self.raft.term, self.raft.leader
-        if term == self._followed_term and leader == self._followed_leader:
+        if self._has_followed():
             return
-        self._followed_term, self._followed_leader = term, leader
+        self._followed_term, self._followed_leader = self.raft.term, self.raft.leader
         if self._led_term:
             self.leading.lose_leadership()
             self._led_term = 0

@@ -59,18 +59,18 @@ class Overlay:
 
     def get(self, key: bytes) -> bytes | None:
         """The newest value of `key`, or None; raises `seen` to where it was found."""
-        if self._changes or self._is_opaque:
-            value = self._changes.get(key, _MISSING)
-            if value is not _MISSING or self._is_opaque:
-                self.seen = OPEN
+        if not (self._changes or self._sealed or self._is_opaque):
+            return self.keyspace.get(key)  # nobody writes
+        value = self._changes.get(key, _MISSING)
+        if value is not _MISSING or self._is_opaque:
+            self.seen = OPEN
+            return None if value is _MISSING else value
+        for last_seq, changes, is_opaque in self._sealed:
+            value = changes.get(key, _MISSING)
+            if value is not _MISSING or is_opaque:
+                if last_seq > self.seen:
+                    self.seen = last_seq
                 return None if value is _MISSING else value
-        if self._sealed:
-            for last_seq, changes, is_opaque in self._sealed:
-                value = changes.get(key, _MISSING)
-                if value is not _MISSING or is_opaque:
-                    if last_seq > self.seen:
-                        self.seen = last_seq
-                    return None if value is _MISSING else value
         return self.keyspace.get(key)
 
     # Writing: each call is one effect

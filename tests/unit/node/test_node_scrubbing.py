@@ -144,14 +144,20 @@ def test_damaged_records_are_given_to_nobody_and_looked_at() -> None:
     assert not cluster.hosts["C"].log.rotten
 
 
-def test_a_leader_looks_at_what_a_follower_finds_damaged() -> None:
-    """The bytes on their way to a member that was away come from the disk as they are."""
+def damaged_where_a_member_was_away() -> Cluster:
+    """C is down, and what it lacks the leader A can only read from a disk with a damaged place."""
     cluster = scrubbed(scrub_pause_ms=3_600_000)
     fill(cluster)
     cluster.crash("C")
     fill(cluster)
     rot(cluster, "A", 45)
     forget(cluster, "A")
+    return cluster
+
+
+def test_a_leader_looks_at_what_a_follower_finds_damaged() -> None:
+    """The bytes on their way to a member that was away come from the disk as they are."""
+    cluster = damaged_where_a_member_was_away()
     cluster.start("C")
     cluster.run(5000)
     assert not cluster.hosts["A"].log.rotten
@@ -160,12 +166,7 @@ def test_a_leader_looks_at_what_a_follower_finds_damaged() -> None:
 
 def test_what_was_sent_damaged_is_sent_as_it_was_healed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where nobody writes meanwhile, so that it is the same Append again, by the same leader."""
-    cluster = scrubbed(scrub_pause_ms=3_600_000)
-    fill(cluster)
-    cluster.crash("C")
-    fill(cluster)
-    rot(cluster, "A", 45)
-    forget(cluster, "A")
+    cluster = damaged_where_a_member_was_away()
     monkeypatch.setattr(cluster["A"].raft, "transfer", lambda **_: None)  # there is nobody to hand over to
     cluster.start("C")
     cluster.run(5000)
