@@ -15,9 +15,9 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 COMPILED = {
-    "kvnode": "invariant packing reply",
+    "kvnode": "invariant packing record_head reply",
     "kvnode/log": "files mark notes record recovery scan segment wal watched window healing/runs viewing/compare",
-    "kvnode/net": "frames inline replies requests",
+    "kvnode/net": "frames inline replies requests shapes",
     "kvnode/node": "applying catch_up deeds disk_state following joining leading links node peers reads session tail "
     "wire",
     "kvnode/raft": "candidate core follower index leader messages",

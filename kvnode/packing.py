@@ -5,11 +5,11 @@ The values are of built-in types alone, so packing runs no Python code and anoth
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
-KEPT_BYTES_MAX = 4 * 1024 * 1024
+KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
 """A packer keeps a buffer for the largest value that it has packed; one with a larger buffer is not kept."""
 
 

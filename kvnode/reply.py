@@ -12,7 +12,7 @@ Verbatim        text for people, "=txt:…" (RESP3), a bulk string (RESP2)
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Final, Union
 
 
 class Status:
@@ -53,4 +53,4 @@ class CommandError(Exception):
 # Union, not |: the alias names itself in strings, and is used in other aliases at run time.
 Reply = Union[Status, Verbatim, CommandError, bytes, str, int, list["Reply"], dict["Reply", "Reply"], None]  # noqa: UP007
 
-OK = Status("OK")
+OK: Final = Status("OK")

@@ -12,11 +12,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from kvnode.log.errors import NoSpaceError
 
-_COMMON = os.O_CLOEXEC | os.O_NOFOLLOW
+_COMMON: Final = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Files(Protocol):
@@ -145,9 +145,9 @@ class RealFiles:
         return "link" if stat.S_ISLNK(mode) else "other"
 
 
-REAL = RealFiles()
-CHUNK_BYTES = 4 * 1024 * 1024
-PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+REAL: Final = RealFiles()
+CHUNK_BYTES: Final = 4 * 1024 * 1024
+PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
 
 
 def file_size(files: Files, path: Path) -> int:

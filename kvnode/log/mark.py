@@ -10,13 +10,14 @@ A bad record above the mark may be a torn write; at or below it, it is damage.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from kvnode.log.notes import decode_note, encode_note
 from kvnode.log.record import BadRecord
 
-KIND = "kvnode mark"
-NAME = "mark"
-MARK_BYTES = 128
+KIND: Final = "kvnode mark"
+NAME: Final = "mark"
+MARK_BYTES: Final = 128
 
 
 @dataclass(init=False, slots=True)

@@ -7,17 +7,17 @@ Readers accept longer arrays of the same version, and ignore what follows the fr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from kvnode.log.record import BadRecord, frame, unframe
 from kvnode.packing import Packing
 
-NOTE_BYTES_MAX = 64 * 1024
-VERSION = 1
+NOTE_BYTES_MAX: Final = 64 * 1024
+VERSION: Final = 1
 
-_pack = Packing().pack
+_packing: Final = Packing()
 
 
 class NewerNote(BadRecord):
@@ -26,7 +26,7 @@ class NewerNote(BadRecord):
 
 def encode_note(kind: str, fields: list[Any]) -> bytes:
     """A framed note."""
-    return frame(_pack([kind, VERSION, *fields]))[0]
+    return frame(_packing.pack([kind, VERSION, *fields]))[0]
 
 
 def decode_note(data: bytes, kind: str, types: tuple[type, ...]) -> list[Any]:

@@ -34,29 +34,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 import google_crc32c
 import msgpack
 
 from kvnode.invariant import InvariantError
 from kvnode.packing import Packing
+from kvnode.record_head import RecordHead
 
-FORMAT_VERSION = 1
-MAGIC = "kvnode log"
-HEADER_BYTES = 11
-PAYLOAD_BYTES_MAX = 256 * 1024 * 1024
+FORMAT_VERSION: Final = 1
+MAGIC: Final = "kvnode log"
+HEADER_BYTES: Final = 11
+PAYLOAD_BYTES_MAX: Final = 256 * 1024 * 1024
 """What a reader believes of a length field. Part of the format and well above what a node writes."""
-SEQ_MAX = 2**63 - 1
+SEQ_MAX: Final = 2**63 - 1
 
-FRAME_START = b"\x92\xce"
-_FRAME = Struct(">HIBI")
-_ARRAY2_UINT32 = 0x92CE
-_BIN32 = 0xC6
+FRAME_START: Final = b"\x92\xce"
+_FRAME: Final = Struct(">HIBI")
+_ARRAY2_UINT32: Final = 0x92CE
+_BIN32: Final = 0xC6
 
-_crc32c = google_crc32c.value
-_unpack = msgpack.unpackb
-_pack = Packing().pack
+_crc32c: Final = google_crc32c.value
+_unpack: Final = msgpack.unpackb
+_packing: Final = Packing()
 
 
 class BadRecord(Exception):
@@ -75,21 +76,10 @@ class BadRecord(Exception):
         self.may_be_torn = may_be_torn
 
 
-class Record:
+class Record(RecordHead):
     """One record, decoded. `raw` is the whole framed record, as it stands in files and goes to peers."""
 
-    __slots__ = (
-        "checksum",
-        "commit_seq",
-        "entries",
-        "first_seq",
-        "last_seq",
-        "origins",
-        "prev_checksum",
-        "raw",
-        "term",
-        "time_ms",
-    )
+    __slots__ = ("commit_seq", "entries", "origins", "raw", "time_ms")
 
     def __init__(
         self,
@@ -103,21 +93,12 @@ class Record:
         entries: Sequence[Any],
         origins: Any,
     ) -> None:
+        super().__init__(first_seq, first_seq + len(entries) - 1, term, checksum, prev_checksum, len(raw))
         self.raw = raw
-        self.checksum = checksum
-        self.prev_checksum = prev_checksum
-        self.first_seq = first_seq
-        self.last_seq = first_seq + len(entries) - 1
-        self.term = term
         self.time_ms = time_ms
         self.commit_seq = commit_seq
         self.entries = entries
         self.origins = origins
-
-    @property
-    def size(self) -> int:
-        """Bytes, the frame included."""
-        return len(self.raw)
 
     def __repr__(self) -> str:
         return f"record {self.first_seq}-{self.last_seq}@{self.term} {self.size}B crc={self.checksum:08x}"
@@ -180,7 +161,7 @@ def encode(
         raise InvariantError("a record needs an entry")
     if not 0 <= commit_seq < first_seq:
         raise InvariantError(f"a record that begins at {first_seq} can not know {commit_seq} committed")
-    payload = _pack([prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins])
+    payload = _packing.pack([prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins])
     raw, checksum = frame(payload)
     return Record(raw, checksum, prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins)
 
@@ -199,19 +180,24 @@ def decode_at(data: bytes, offset: int) -> Record:
     fields = _fields(payload, offset)
     if len(fields) < 7:
         raise BadRecord("a field is missing in the record", offset, may_be_torn=False)
-    prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins = fields[:7]
-    if not (type(prev_checksum) is type(first_seq) is type(term) is type(time_ms) is type(commit_seq) is int):
-        raise BadRecord("a field of the record has the wrong type", offset, may_be_torn=False)
+    for i in range(5):
+        if type(fields[i]) is not int:
+            raise BadRecord("a field of the record has the wrong type", offset, may_be_torn=False)
+    prev_checksum: int = fields[0]
+    first_seq: int = fields[1]
+    term: int = fields[2]
+    time_ms: int = fields[3]
+    commit_seq: int = fields[4]
+    entries, origins = fields[5], fields[6]
     if type(entries) is not tuple or not entries or (origins is not None and type(origins) is not tuple):
         raise BadRecord("the record's entries are not a list", offset, may_be_torn=False)
-    if not (
-        0 <= prev_checksum < 2**32
-        and 0 <= commit_seq < first_seq <= SEQ_MAX - len(entries)
-        and 0 < term <= SEQ_MAX
-        and 0 <= time_ms <= SEQ_MAX
-    ):
+    end_seq = first_seq + len(entries)
+    # `>> 63`: negative or above SEQ_MAX, which is no small number in compiled code, and slow to compare with.
+    is_high = prev_checksum >> 32 or end_seq >> 63 or term >> 63 or time_ms >> 63
+    if is_high or term == 0 or not 0 <= commit_seq < first_seq:
         raise BadRecord("a field of the record is out of range", offset, may_be_torn=False)
-    raw = data[offset : offset + HEADER_BYTES + len(payload)]
+    size = HEADER_BYTES + len(payload)
+    raw = data if size == len(data) else data[offset : offset + size]
     return Record(raw, checksum, prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins)
 
 
@@ -261,7 +247,7 @@ def encode_header(header: SegmentHeader) -> bytes:
         header.prev_checksum,
         header.prev_term,
     ]
-    return frame(_pack(fields))[0]
+    return frame(_packing.pack(fields))[0]
 
 
 def decode_header(data: bytes) -> tuple[SegmentHeader, int]:

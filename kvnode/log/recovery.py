@@ -32,6 +32,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from kvnode.invariant import invariant
 from kvnode.log import ballot as ballots
@@ -64,12 +65,12 @@ from kvnode.log.scan import Bad, Scan
 from kvnode.log.segment import Segment, header_after, segment_name
 from kvnode.log.wal import LogOptions, WriteAheadLog
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-HEALING = (
+NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT}
+HEALING: Final = (
     "Nothing was changed. A started node is set aside until the other members have given it these entries; `kvnode "
     "repair` fetches them while it is stopped."
 )
-ALONE = (
+ALONE: Final = (
     "Nothing was changed. The cluster has no other member that could have what is missing: restore the directory from "
     "a copy."
 )

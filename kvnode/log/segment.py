@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from kvnode.invariant import invariant
 from kvnode.log.errors import ForeignLogError
@@ -31,9 +32,9 @@ from kvnode.log.record import (
     decode_header,
 )
 
-HEADER_BYTES_MAX = 64 * 1024
-ZEROS_CHUNK_BYTES = 256 * 1024
-_NAME = re.compile(r"(\d{20})\.log\Z")
+HEADER_BYTES_MAX: Final = 64 * 1024
+ZEROS_CHUNK_BYTES: Final = 256 * 1024
+_NAME: Final = re.compile(r"(\d{20})\.log\Z")
 
 
 def segment_name(first_seq: int) -> str:

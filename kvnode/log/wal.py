@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from kvnode.invariant import InvariantError, invariant
 from kvnode.log import ballot as ballots
@@ -46,7 +47,7 @@ from kvnode.log.reserve import Reserve
 from kvnode.log.segment import Segment, header_after, segment_name
 from kvnode.log.watched import Counters, WatchedFiles
 
-LAID_OUT_RECORDS_MIN = 16
+LAID_OUT_RECORDS_MIN: Final = 16
 """So many writes like the present one must find room in the zeros that it has to wait for."""
 
 

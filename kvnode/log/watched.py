@@ -13,16 +13,17 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from kvnode.log.errors import NoSpaceError
 from kvnode.log.files import Files
 
-ADVICE = {
+ADVICE: Final = {
     errno.ENOSPC: "Free some space on that disk",
     errno.EDQUOT: "Free some space, or raise the quota",
     errno.EFBIG: "Raise the limit on the size of files",
 }
-SLOW_FSYNCS_MAX = 100
+SLOW_FSYNCS_MAX: Final = 100
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import google_crc32c
 
@@ -20,18 +21,18 @@ from kvnode.log.errors import DiskError
 from kvnode.log.files import CHUNK_BYTES, PAGE_BYTES, Files
 from kvnode.log.record import FRAME_START, HEADER_BYTES, BadRecord, Record, decode_at
 
-WASTE_FACTOR = 16
-WASTE_BYTES_MIN = 64 * 1024 * 1024
-WASTE_PER_TRY = 1024
+WASTE_FACTOR: Final = 16
+WASTE_BYTES_MIN: Final = 64 * 1024 * 1024
+WASTE_PER_TRY: Final = 1024
 """Bytes that one look at a place in vain counts for, however small it was."""
 
-_INTEGER = rb"([\x00-\x7f]|\xcc.|\xcd..|\xce....|\xcf........)"
-_ARRAY = rb"(?:[\x91-\x9f]|\xdc..|\xdd....)"
-_BEGINNING = re.compile(
+_INTEGER: Final = rb"([\x00-\x7f]|\xcc.|\xcd..|\xce....|\xcf........)"
+_ARRAY: Final = rb"(?:[\x91-\x9f]|\xdc..|\xdd....)"
+_BEGINNING: Final = re.compile(
     re.escape(FRAME_START) + rb"....\xc6(....)(?:[\x97-\x9f]|\xdc..|\xdd....)" + _INTEGER * 5 + _ARRAY, re.DOTALL
 )
 """How a record begins: length; prev_checksum, first_seq, term, time_ms, commit_seq; at least one entry."""
-_BEGINNING_BYTES_MAX = HEADER_BYTES + 5 + 5 * 9 + 5
+_BEGINNING_BYTES_MAX: Final = HEADER_BYTES + 5 + 5 * 9 + 5
 
 
 class Window:

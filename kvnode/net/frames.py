@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from kvnode.packing import Packing
 
-HELLO_BYTES_MAX = 2048
+HELLO_BYTES_MAX: Final = 2048
 
-_LENGTH = struct.Struct(">I")
-_pack = Packing().pack
+_LENGTH: Final = struct.Struct(">I")
+_packing: Final = Packing()
 
 
 class FrameError(Exception):
@@ -94,7 +94,7 @@ class Frames:
 
 def frame(message: Sequence[Any]) -> bytes:
     """The frame of one message, an array."""
-    body = _pack(message)
+    body = _packing.pack(message)
     return _LENGTH.pack(len(body)) + body
 
 

@@ -8,9 +8,10 @@ SET a pre"fix"                a quote may open inside a word, but what closes it
 from __future__ import annotations
 
 import re
+from typing import Final
 
 # Possessive quantifiers (*+): a quote that is never closed fails at once, however long the line is.
-_WORD = re.compile(
+_WORD: Final = re.compile(
     rb"""
     ([^\s"']*+)
     (?: "((?: \\. | [^"\\] )*+)"
@@ -20,8 +21,8 @@ _WORD = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
-_CONTROLS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_CONTROLS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 
 def split_words(line: bytes) -> list[bytes] | None:

@@ -18,22 +18,23 @@ Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Final
 
 from kvnode.invariant import InvariantError
 from kvnode.reply import OK, CommandError, Reply, Status, Verbatim
 
-RESP2 = 2
-RESP3 = 3
+RESP2: Final = 2
+RESP3: Final = 3
 
-OK_BYTES = b"+OK\r\n"
-NULL_BYTES = {RESP2: b"$-1\r\n", RESP3: b"_\r\n"}
-SLICE_ELEMENTS = 5_000
+OK_BYTES: Final = b"+OK\r\n"
+NULL_BYTES: Final = {RESP2: b"$-1\r\n", RESP3: b"_\r\n"}
+SLICE_ELEMENTS: Final = 5_000
 """Elements of an array that are encoded at once: a millisecond or two."""
 
-_SMALL_BULKS = [b"$%d\r\n" % size for size in range(1024)]
+_SMALL_BULKS: Final = [b"$%d\r\n" % size for size in range(1024)]
 # Counts of keys, results of EXISTS and DEL: most integers are small.
-_SMALL_INTEGERS = tuple(b":%d\r\n" % number for number in range(256))
-_NO_LINE_ENDS = str.maketrans("\r\n", "  ")
+_SMALL_INTEGERS: Final = tuple(b":%d\r\n" % number for number in range(256))
+_NO_LINE_ENDS: Final = str.maketrans("\r\n", "  ")
 
 
 def encode(reply: Reply, protocol: int) -> bytes:

@@ -21,23 +21,23 @@ lead. Its heartbeats do not wait for the disk.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
     from kvnode.raft.leader import Leader
 
-ROOM_STEADY_MS = 500.0
+ROOM_STEADY_MS: Final = 500.0
 """Room counts when it has lasted this long: else a disk that fills up time and again would move leadership each time,
 and members would change their word as often."""
-HAND_OVER_PAUSE_MS = 5000.0
+HAND_OVER_PAUSE_MS: Final = 5000.0
 """After handing over has failed, writes are refused for this long before it is tried again: meanwhile they wait."""
 
-FULL = (
+FULL: Final = (
     "the disk is full: this node votes and reads go on, but it logs nothing more. Writes go on if a member with room "
     "can lead, else they are refused. Free some space: the rest follows by itself"
 )
-ROOM = "the disk has room again: all that waited is written, and this node takes part in writes"
+ROOM: Final = "the disk has room again: all that waited is written, and this node takes part in writes"
 
 
 class DiskState:

@@ -20,14 +20,14 @@ The nonce is new with each start, so that no answer to an earlier life of this n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvnode.node.wire import JoinAnswer, JoinQuestion, JoinTarget
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-ASK_INTERVAL_MS = 200.0
+ASK_INTERVAL_MS: Final = 200.0
 
 
 class Joining:

@@ -32,20 +32,20 @@ from kvnode.store.table import find, resolve
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-RECORDS_IN_FLIGHT_MAX = 1
+RECORDS_IN_FLIGHT_MAX: Final = 1
 """Records on their way to a majority at once. Measured with three nodes and the load on two cores, 50 clients: 2 cost a
 fifth more CPU time per SET than 1, since batches get smaller and each costs a write, a send per member and two
 answers."""
-LARGE_BATCH_BYTES = 32 * 1024
+LARGE_BATCH_BYTES: Final = 32 * 1024
 """A batch of this size waits for no company, and follows a record that is under way: members and their disks work on
 one while the next is made. (50 clients with pipelines of 16: a twentieth more. With 8 KiB it was less, not more.)"""
-HOPE_MS = 2.0
+HOPE_MS: Final = 2.0
 """How long a batch waits for company at most."""
-HOPE_PAUSE_MAX = 64
+HOPE_PAUSE_MAX: Final = 64
 """Records that are not waited for after company did not come; fewer the first times. Were it many more, one pause of
 the clients would cost them the larger batches for long."""
-WAIT_MARGIN_MS = 100
-MODE_COMMANDS = frozenset(("CLIENT|REPLY", "CLIENT|REPLYSEQ", "HELLO", "READONLY", "READWRITE", "RESET"))
+WAIT_MARGIN_MS: Final = 100
+MODE_COMMANDS: Final = frozenset(("CLIENT|REPLY", "CLIENT|REPLYSEQ", "HELLO", "READONLY", "READWRITE", "RESET"))
 """They change how what follows is run and answered, and only that."""
 
 READ, WRITE = Kind.READ, Kind.WRITE

@@ -15,13 +15,13 @@ refused.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from kvnode.net.frames import FrameError, Frames, frame, unpack
 from kvnode.node import wire
 from kvnode.node.deeds import Outputs
 
-HANDSHAKE_TIMEOUT_MS = 5000.0
+HANDSHAKE_TIMEOUT_MS: Final = 5000.0
 
 
 class Link:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from math import inf
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from kvnode.config import Config
 from kvnode.log.record import Record
@@ -42,37 +42,38 @@ from kvnode.node.session_commands import SessionCommands
 from kvnode.node.tail import Tail
 from kvnode.raft import Cut, LogIndex, Options, Raft, SaveBallot
 from kvnode.raft import messages as m
+from kvnode.record_head import RecordHead
 from kvnode.reply import CommandError, Reply
 from kvnode.store.command import Command as Row
 from kvnode.store.command import Kind
 from kvnode.store.cursors import Cursors
 from kvnode.store.table import resolve
 
-SWEEP_INTERVAL_MS = 50.0
+SWEEP_INTERVAL_MS: Final = 50.0
 """How exact deadlines are, and how soon a session that could not go on tries again."""
-SESSION_QUEUE_BYTES_MAX = 1024 * 1024
+SESSION_QUEUE_BYTES_MAX: Final = 1024 * 1024
 """A client that has sent more than this ahead of its replies is not read from until they have caught up."""
 
-COMMANDS_PER_TURN = 5_000
+COMMANDS_PER_TURN: Final = 5_000
 """About 20 ms of work: the clients of this turn that come after it have theirs in the next."""
 
-ASIDE_INTERVAL_MS = 1000.0
+ASIDE_INTERVAL_MS: Final = 1000.0
 """A node that has set itself aside waits for its disk alone."""
 
-APPLY_PUT_OFF_MS_MAX = 2.0
-APPLY_PUT_OFF_ENTRIES_MIN = 32
+APPLY_PUT_OFF_MS_MAX: Final = 2.0
+APPLY_PUT_OFF_ENTRIES_MIN: Final = 32
 """Fewer are applied in less time than another turn takes. With many it counts: measured with 50 clients and pipelines
 of 16, a batch came to the disks of the followers 0.5 ms later when the batch before it was applied first, and a quarter
 more was done when not."""
 
-LINGER_HEARTBEATS = 2
+LINGER_HEARTBEATS: Final = 2
 """How long a node that is shutting down stays after it has handed over."""
 
-NO_LEADER = "CLUSTERDOWN no leader within the time of the request; the command was not applied"
-UNKNOWN = "UNKNOWN the command may have been applied or not: the leader was lost before it was known"
-SHUTTING_DOWN = "CLUSTERDOWN this node is shutting down; the command was not applied"
-SET_ASIDE = "CLUSTERDOWN this node sets itself aside: its log is not the cluster's; the command was not applied"
-TOO_MANY_CLIENTS = "ERR max number of clients reached"
+NO_LEADER: Final = "CLUSTERDOWN no leader within the time of the request; the command was not applied"
+UNKNOWN: Final = "UNKNOWN the command may have been applied or not: the leader was lost before it was known"
+SHUTTING_DOWN: Final = "CLUSTERDOWN this node is shutting down; the command was not applied"
+SET_ASIDE: Final = "CLUSTERDOWN this node sets itself aside: its log is not the cluster's; the command was not applied"
+TOO_MANY_CLIENTS: Final = "ERR max number of clients reached"
 
 
 class Node:
@@ -94,6 +95,7 @@ class Node:
     ) -> None:
         """`applier` has been given every record of the recovered log, and has applied what is known committed."""
         self.config = config
+        self._request_timeout_ms = float(config.request_timeout_ms)
         self.now_ms = self.started_ms = now_ms
         self.wall_ms = wall_ms
         self._log_time_ms = float(recovered.time_ms)
@@ -159,9 +161,13 @@ class Node:
         self.budget = COMMANDS_PER_TURN
         self.now_ms, self.wall_ms = now_ms, wall_ms
         for handler, arguments in events:
-            if handler == "on_client_bytes" and not self.is_aside:
-                self.on_client_bytes(arguments[0], arguments[1])  # most events: a third of the time of the other way
-            elif not self.is_aside or handler == "on_set_aside":
+            if self.is_aside and handler != "on_set_aside":
+                continue
+            if handler == "on_client_bytes":  # most events: a third of the time of the other way
+                self.on_client_bytes(arguments[0], arguments[1])
+            elif handler == "on_link_bytes":
+                self.peers.links.on_bytes(arguments[0], arguments[1])
+            else:
                 getattr(self, handler)(*arguments)
         if not self.is_aside:
             self._do_what_is_due()
@@ -258,7 +264,7 @@ class Node:
         self.outputs.notes += output.notes
         return bool(output.reads_ready or output.reads_void)
 
-    def _take_disk(self, deeds_of_raft: list[SaveBallot | Cut | m.RecordLike]) -> None:
+    def _take_disk(self, deeds_of_raft: list[SaveBallot | Cut | RecordHead]) -> None:
         disk = self.outputs.disk
         for deed in deeds_of_raft:
             if isinstance(deed, Record):
@@ -407,7 +413,8 @@ class Node:
     def release(self, session: Session) -> None:
         """Send what may be sent of a session's replies, and let it go on."""
         replies = session.take_replies()
-        if replies and session.id in self.sessions:
+        is_here = session.id > 0 and not session.is_gone
+        if replies and is_here:
             data = replies[0] if len(replies) == 1 else b"".join(replies)
             if data:
                 self.outputs.client_writes.append((session.id, data))
@@ -420,7 +427,7 @@ class Node:
         elif not session.chunks:
             if session.id < 0:
                 self._finish(session)
-            elif session.id in self.sessions:
+            elif is_here:
                 if session.is_ending:
                     self.outputs.client_closes.append(session.id)
                 elif self._is_draining and not session.pipelines:
@@ -577,7 +584,7 @@ class Node:
             if len(commands) > 1 or session.chunks or session.arrivals:
                 session.pipelines = True
             size = len(data)
-            session.arrivals.append(Arrival(commands, self.now_ms + self.config.request_timeout_ms, size))
+            session.arrivals.append(Arrival(commands, self.now_ms + self._request_timeout_ms, size))
             session.queued_bytes += size
             self.enqueue(session)
             if session.queued_bytes > SESSION_QUEUE_BYTES_MAX and not session.is_paused:

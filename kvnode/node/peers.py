@@ -7,7 +7,7 @@ records is served and used by node/fetching.py and node/scrubbing.py.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvnode.node import wire
 from kvnode.node.deeds import Outputs, ReadRecords
@@ -18,7 +18,7 @@ from kvnode.raft import messages as m
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-SENDING = (CONTROL, DATA)
+SENDING: Final = (CONTROL, DATA)
 
 
 class Peers:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Generator
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvnode.net.replies import encode_in_slices
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Command, Session
@@ -23,7 +23,7 @@ from kvnode.store.table import resolve
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-SLICES_PER_TURN = 5
+SLICES_PER_TURN: Final = 5
 """A slice of a long read takes a few milliseconds."""
 
 
@@ -35,6 +35,8 @@ class Reads:
         self.keyspace = keyspace
         self.cursors = cursors
         self._tickets: dict[int, list[tuple[Chunk, int]]] = {}
+        self._newest_ticket = 0  # the last that was waited for, and who waits for it
+        self._newest: list[tuple[Chunk, int]] = []
         self._applying: list[tuple[int, int, Chunk]] = []  # a heap by seq
         self._order = count()
         self._long: deque[Chunk] = deque()
@@ -49,9 +51,14 @@ class Reads:
         """Let the chunk wait for `ticket`; if it is still to be evaluated, also until `seq` at least is applied."""
         if chunk.replies:
             chunk.gates += 1  # evaluated on arrival
-        self._tickets.setdefault(ticket, []).append((chunk, seq))
+        if ticket != self._newest_ticket:
+            self._newest_ticket = ticket
+            self._newest = self._tickets.setdefault(ticket, [])
+        self._newest.append((chunk, seq))
 
     def on_ready(self, ticket: int, seq: int) -> None:
+        if self._newest_ticket <= ticket:
+            self._newest_ticket = 0
         for waiting in [number for number in self._tickets if number <= ticket]:
             for chunk, seq_min in self._tickets.pop(waiting):
                 if chunk.replies:
@@ -66,6 +73,7 @@ class Reads:
 
         Where leadership was lost that has been sorted out before, and no gate is left here."""
         tickets, self._tickets = self._tickets, {}
+        self._newest_ticket = 0
         for waiting in tickets.values():
             for chunk, _ in waiting:
                 if chunk.gates and not chunk.replies:

@@ -9,21 +9,23 @@ first.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from kvnode.log.record import BadRecord, Record, split
 from kvnode.net.frames import FrameError, frame, unpack
 from kvnode.raft import messages as m
 
-CONTROL, DATA, RECORDS = "control", "data", "records"
-LANES = (CONTROL, DATA, RECORDS)
+CONTROL: Final = "control"
+DATA: Final = "data"
+RECORDS: Final = "records"
+LANES: Final = (CONTROL, DATA, RECORDS)
 """Connections to each member: what must not wait goes on the control lane, records and forwarded commands on the data
 lane, so that bulk never holds up a heartbeat. On the lane of records a member asks for some that it has lost."""
 
-MAGIC = "kvnode peer"
-VERSION = 1
-HELLO_BYTES_MAX = 1024
-ENVELOPE_BYTES_MAX = 1024 * 1024
+MAGIC: Final = "kvnode peer"
+VERSION: Final = 1
+HELLO_BYTES_MAX: Final = 1024
+ENVELOPE_BYTES_MAX: Final = 1024 * 1024
 """What a frame may hold besides one record or one request of the largest size."""
 
 
@@ -125,7 +127,7 @@ PeerMessage = m.Message | JoinQuestion | JoinAnswer | JoinTarget | Forward | For
 RecordsMessage = Fetch | Fetched
 
 # The position is the code on the wire: append only.
-_TYPES: tuple[type[Any], ...] = (
+_TYPES: Final[tuple[type[Any], ...]] = (
     m.Append,
     m.Appended,
     m.Heartbeat,
@@ -152,15 +154,16 @@ _TYPES: tuple[type[Any], ...] = (
     CompareAnswer,
     StandAside,
 )
-_APPEND = 0
-_APPEND_FIELDS = 7
-_CODES = {kind: code for code, kind in enumerate(_TYPES)}
-_FIELDS = {kind: [field.name for field in fields(kind)] for kind in _TYPES}
-_KINDS = {kind: [get_type_hints(kind)[name] for name in _FIELDS[kind]] for kind in _TYPES if kind is not m.Append}
-_SEQ_MAX = 2**63
-COMPARED_SEQS_MAX = 64
+_APPEND: Final = 0
+_APPEND_FIELDS: Final = 7
+_CODES: Final = {kind: code for code, kind in enumerate(_TYPES)}
+_FIELDS: Final = {kind: [field.name for field in fields(kind)] for kind in _TYPES}
+_KINDS: Final = {
+    kind: [get_type_hints(kind)[name] for name in _FIELDS[kind]] for kind in _TYPES if kind is not m.Append
+}
+COMPARED_SEQS_MAX: Final = 64
 """Seqs in one CompareQuestion."""
-REASON_CHARS_MAX = 500
+REASON_CHARS_MAX: Final = 500
 
 
 def lane_of(message: PeerMessage | RecordsMessage) -> str:
@@ -230,7 +233,10 @@ def _are_numbers(values: list[Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _SEQ_MAX
+    if type(value) is not int:
+        return False
+    number: int = value
+    return number >> 63 == 0  # 0 <= number < 2**63, which is no small number in compiled code
 
 
 def _all_fit(values: list[Any], hints: list[Any]) -> bool:

@@ -24,6 +24,7 @@ from kvnode.raft.candidate import Candidate
 from kvnode.raft.follower import Follower
 from kvnode.raft.index import LogIndex
 from kvnode.raft.leader import Leader
+from kvnode.record_head import RecordHead
 
 
 class Role(StrEnum):
@@ -76,7 +77,7 @@ class Output:
     )
 
     def __init__(self) -> None:
-        self.disk: list[SaveBallot | Cut | m.RecordLike] = []
+        self.disk: list[SaveBallot | Cut | RecordHead] = []
         self.messages: list[tuple[str, m.Message]] = []
         self.reads_ready: list[tuple[int, int]] = []
         """(ticket, seq): reads with this ticket or a lower one may be answered by who has applied seq."""
@@ -207,7 +208,7 @@ class Raft:
                 self.become_follower(message.term, leader=None)
             self._role.on_message(sender, message)
 
-    def propose(self, record: m.RecordLike) -> None:
+    def propose(self, record: RecordHead) -> None:
         """Append the leader's next record. The first of a term must be its no-op."""
         invariant(self.leading, "only a leader proposes")
         invariant(record.term == self.term, "a record of another term proposed")
@@ -380,7 +381,7 @@ class Raft:
         self.note("info", "leadership won", term=self.term, last_seq=self.index.last_seq)
         self._role = Leader(self)
 
-    def append(self, record: m.RecordLike) -> None:
+    def append(self, record: RecordHead) -> None:
         self.index.append(record)
         self._output.disk.append(record)
 

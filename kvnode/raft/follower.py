@@ -8,7 +8,7 @@ matched moves it. What is acknowledged is min(matched, durable); what is known c
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvnode.raft import messages as m
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from kvnode.raft.core import Raft
 
 
-STRANGE_BACK_UPS_MAX = 10
+STRANGE_BACK_UPS_MAX: Final = 10
 """So many in a row are not late answers any more."""
-HOLD_BACKS_MAX = 3
+HOLD_BACKS_MAX: Final = 3
 """Election timeouts that a member with a stalled disk leaves to others. No more: all may be like that."""
 
 

@@ -8,16 +8,16 @@ sent_seq] exceed the window by one chunk at most.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kvnode.raft import messages as m
 
 if TYPE_CHECKING:
     from kvnode.raft.core import Raft
 
-ROUND_CARRIER_BYTES_MAX = 64 * 1024
+ROUND_CARRIER_BYTES_MAX: Final = 64 * 1024
 """An Append up to this size carries a read round as quickly as a heartbeat would; a larger one would delay it."""
-PROBE_BACKOFF_MAX_MS = 8000.0
+PROBE_BACKOFF_MAX_MS: Final = 8000.0
 
 
 class Progress:

@@ -9,24 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-
-class RecordLike(Protocol):
-    """A record as consensus sees it: where it stands and its evidence, never its content."""
-
-    @property
-    def first_seq(self) -> int: ...
-    @property
-    def last_seq(self) -> int: ...
-    @property
-    def term(self) -> int: ...
-    @property
-    def checksum(self) -> int: ...
-    @property
-    def prev_checksum(self) -> int: ...
-    @property
-    def size(self) -> int: ...
+from kvnode.record_head import RecordHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +107,7 @@ class Append:
     round: int
     catch_up_to: int
     last_seq: int
-    records: Sequence[RecordLike]
+    records: Sequence[RecordHead]
     damage: str | None
 
     def __init__(
@@ -135,7 +119,7 @@ class Append:
         round: int,
         catch_up_to: int,
         last_seq: int,
-        records: Sequence[RecordLike] = (),
+        records: Sequence[RecordHead] = (),
         damage: str | None = None,
     ) -> None:
         self.term = term

@@ -10,7 +10,7 @@ import fcntl
 import socket
 import termios
 from array import array
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from kvnode.config import Member
 from kvnode.runtime.loading import LoadingClient
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kvnode.node.node import Node
     from kvnode.runtime.loop import Runtime
 
-UNANSWERED_MS_MAX = 5000
+UNANSWERED_MS_MAX: Final = 5000
 """A connection on which sent bytes are not acknowledged for so long is given up (TCP_USER_TIMEOUT)."""
 
 

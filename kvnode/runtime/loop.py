@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Final
 
 from kvnode.config import Config
 from kvnode.log.healing.damaged import DamagedLog
@@ -22,7 +22,7 @@ from kvnode.runtime.loading import READING, SET_ASIDE
 from kvnode.runtime.slow_fsyncs import SlowFsyncs
 from kvnode.runtime.writing import Reading, Writing
 
-DRAIN_S_MAX = 4.5
+DRAIN_S_MAX: Final = 4.5
 """A node that was asked to stop is gone after this long, whatever is still pending."""
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
-INTERVAL_MS = 1000.0
+INTERVAL_MS: Final = 1000.0
 """Of the slow fsyncs within it the slowest is told, and how many more there were."""
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kvnode.log.errors import NoSpaceError
 from kvnode.log.wal import WriteAheadLog
@@ -25,11 +25,11 @@ from kvnode.node.deeds import AppendRecords, CutLog, Event, SaveBallot, SetAside
 if TYPE_CHECKING:
     from kvnode.log.healing.damaged import DamagedLog
 
-IDLE_S = 0.25
+IDLE_S: Final = 0.25
 """After this long without work the log counts as idle, and its mark is made durable."""
-RETRY_S = 0.25
+RETRY_S: Final = 0.25
 """How often it is tried whether there is room again."""
-RESERVE_APPEND_BYTES_MAX = 64 * 1024
+RESERVE_APPEND_BYTES_MAX: Final = 64 * 1024
 """How much of the reserve appends may use in all, until it is refilled: a part, for the rest is for ballots."""
 
 

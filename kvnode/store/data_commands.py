@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kvnode.store import keys, numbers, scans, strings
 from kvnode.store.command import Arg, Command, Evaluate, Kind, Positions
 
@@ -41,25 +43,25 @@ def _positions(arguments: tuple[Arg, ...]) -> Positions | None:
     return Positions(1, -1, len(first.arguments))  # a block of a key and what belongs to it, again and again
 
 
-READ = Kind.READ
-WRITE = Kind.WRITE
+READ: Final = Kind.READ
+WRITE: Final = Kind.WRITE
 
-KEY = Arg("key", "key")
-KEYS = Arg("key", "key", multiple=True)
-VALUE = Arg("value")
-PAIRS = Arg("key_value", "block", multiple=True, arguments=(KEY, VALUE))
-CONDITION = Arg.choice("condition", "NX", "XX", optional=True)
-FLUSH_MODE = Arg.choice("mode", "ASYNC", "SYNC", optional=True)
-OLD_VALUE = Arg.flag("GET")
-SCAN_OPTIONS = (
+KEY: Final = Arg("key", "key")
+KEYS: Final = Arg("key", "key", multiple=True)
+VALUE: Final = Arg("value")
+PAIRS: Final = Arg("key_value", "block", multiple=True, arguments=(KEY, VALUE))
+CONDITION: Final = Arg.choice("condition", "NX", "XX", optional=True)
+FLUSH_MODE: Final = Arg.choice("mode", "ASYNC", "SYNC", optional=True)
+OLD_VALUE: Final = Arg.flag("GET")
+SCAN_OPTIONS: Final = (
     Arg("pattern", "pattern", "MATCH", optional=True),
     Arg("count", "integer", "COUNT", optional=True),
     Arg("type", "string", "TYPE", optional=True),
 )
-LIMIT = Arg("limit", "integer", "LIMIT", optional=True)
+LIMIT: Final = Arg("limit", "integer", "LIMIT", optional=True)
 
 # fmt: off
-STRING_COMMANDS = (
+STRING_COMMANDS: Final = (
     _row("GET", 2, READ, strings.get, "string", "The value of a key, null when there is none", KEY),
     _row("SET", -3, WRITE, strings.set_, "string",
          "Create a key or replace its value; NX only creates, XX only replaces, GET answers the value before",
@@ -78,7 +80,7 @@ STRING_COMMANDS = (
     _row("STRLEN", 2, READ, strings.strlen, "string", "The length of a value in bytes, 0 when there is none", KEY),
 )
 
-NUMBER_COMMANDS = (
+NUMBER_COMMANDS: Final = (
     _row("INCR", 2, WRITE, numbers.incr, "string", "Add 1 to a counter; a missing one counts as 0", KEY),
     _row("DECR", 2, WRITE, numbers.decr, "string", "Subtract 1 from a counter; a missing one counts as 0", KEY),
     _row("INCRBY", 3, WRITE, numbers.incrby, "string", "Add a number to a counter; a missing one counts as 0",
@@ -87,7 +89,7 @@ NUMBER_COMMANDS = (
          KEY, Arg("decrement", "integer")),
 )
 
-KEY_COMMANDS = (
+KEY_COMMANDS: Final = (
     _row("DEL", -2, WRITE, keys.delete, "generic", "Remove keys; answers how many there were", KEYS,
          complexity="O(N), N keys"),
     _row("EXISTS", -2, READ, keys.exists, "generic", "How many keys exist, each counted as often as it is named", KEYS,
@@ -97,7 +99,7 @@ KEY_COMMANDS = (
     _row("FLUSHDB", -1, WRITE, keys.flush, "server", "Remove every key; there is one database", FLUSH_MODE),
 )
 
-WHOLE_COMMANDS = (
+WHOLE_COMMANDS: Final = (
     _row("KEYS", 2, READ, scans.keys, "generic", "The keys that match a pattern, in order", Arg("pattern", "pattern"),
          complexity="O(N), N keys in the store", whole=True),
     _row("SCAN", -2, READ, scans.scan, "generic",
@@ -110,4 +112,4 @@ WHOLE_COMMANDS = (
 )
 # fmt: on
 
-DATA_COMMANDS = STRING_COMMANDS + NUMBER_COMMANDS + KEY_COMMANDS + WHOLE_COMMANDS
+DATA_COMMANDS: Final = STRING_COMMANDS + NUMBER_COMMANDS + KEY_COMMANDS + WHOLE_COMMANDS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kvnode.reply import OK, CommandError, Reply
 from kvnode.store.arguments import printable, syntax_error
 from kvnode.store.command import View
 from kvnode.store.overlay import Overlay
 
 # Options of SET that belong to expiry, which has an issue of its own.
-_NOT_YET = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"})
+_NOT_YET: Final = frozenset({b"EX", b"PX", b"EXAT", b"PXAT", b"KEEPTTL"})
 
 
 def get(view: View, args: list[bytes]) -> Reply:

@@ -12,37 +12,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from zlib import crc32
 
 from kvnode.raft import messages as m
+from kvnode.record_head import RecordHead
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(RecordHead):
     """A record without content. `commit_seq`: what its leader knew committed when it made it."""
 
-    first_seq: int
-    last_seq: int
-    term: int
-    prev_checksum: int
-    commit_seq: int = 0
-    is_broken: bool = False
-
-    @property
-    def checksum(self) -> int:
-        return crc32(f"{self.prev_checksum} {self.first_seq} {self.last_seq} {self.term}".encode())
-
-    @property
-    def size(self) -> int:
-        return 100 * (self.last_seq - self.first_seq + 1)
+    def __init__(self, first_seq: int, last_seq: int, term: int, prev_checksum: int, commit_seq: int = 0) -> None:
+        checksum = crc32(f"{prev_checksum} {first_seq} {last_seq} {term}".encode())
+        super().__init__(first_seq, last_seq, term, checksum, prev_checksum, size=100 * (last_seq - first_seq + 1))
+        self.commit_seq = commit_seq
 
     def __str__(self) -> str:
         seqs = f"{self.last_seq}" if self.first_seq == self.last_seq else f"{self.first_seq}-{self.last_seq}"
         return f"{seqs}@{self.term}"
 
 
-def spell_records(records: Iterable[m.RecordLike]) -> str:
+def spell_records(records: Iterable[RecordHead]) -> str:
     return " ".join(map(str, records))
 
 
@@ -71,7 +61,7 @@ UNSPOKEN = {"last_checksum", "checksum"}
 UNSPOKEN_WHEN_TRUE = {"voting", "has_room"}
 
 
-def spell(message: m.Message, records: Iterable[m.RecordLike] = ()) -> str:
+def spell(message: m.Message, records: Iterable[RecordHead] = ()) -> str:
     """`records`: what the bytes of an Append are."""
     words = [type(message).__name__]
     places = {pair[0]: word for word, pair in PLACES_OF[type(message)].items()}

@@ -42,6 +42,7 @@ RANKS = {
     "config": 1,
     "invariant": 0,
     "packing": 0,
+    "record_head": 0,
     "reply": 0,
     "__init__": 0,
 }

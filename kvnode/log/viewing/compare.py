@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from kvnode.log.errors import LogError
 from kvnode.log.files import RealFiles
@@ -23,8 +24,8 @@ from kvnode.log.viewing.listing import LOOKS_MAX, SegmentFile, find_owner, look_
 from kvnode.log.viewing.reader import Fault, Found, Item, Reader, Replaced
 from kvnode.log.window import Window
 
-STEP_BYTES = 128 * 1024
-_ENDS_BEFORE = object()
+STEP_BYTES: Final = 128 * 1024
+_ENDS_BEFORE: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
