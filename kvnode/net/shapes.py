@@ -19,7 +19,6 @@ ARGUMENTS_MAX: Final = 9
 MISSES_MAX: Final = 16
 """Commands of its size that a shape is tried for in vain before another is learned instead: to learn one takes longer
 than to read a command without."""
-_CRLF: Final = b"\r\n"
 
 
 class Shape:
@@ -33,27 +32,30 @@ class Shape:
         self._name = name
         self._heads: list[bytes] = []  # what stands before each argument
         self._ends: list[int] = []  # how far from where that begins the argument goes
-        self.size = 2
+        self.size = 0
         self.misses = 0
-        head = b"*%d\r\n$%d\r\n%b\r\n" % (len(command), len(name), name)
+        head = b"\r\n*%d\r\n$%d\r\n%b\r\n" % (len(command), len(name), name)
         for argument in command[1:]:
             head += b"$%d\r\n" % len(argument)
             end = len(head) + len(argument)
             self._heads.append(head)
             self._ends.append(end)
             self.size += end
-            head = _CRLF
+            head = b"\r\n"
 
     def __repr__(self) -> str:
         return f"shape of {self._name!r:.50}, {len(self._heads)} pieces, {self.size} bytes"
 
     def read(self, data: bytes) -> list[list[bytes]] | None:
         """The commands, if `data` is some of this shape one after the other and nothing else; None otherwise."""
+        if not data.endswith(b"\r\n"):
+            return None
         commands: list[list[bytes]] = []
         heads, ends, name = self._heads, self._ends, self._name
         pieces = len(heads)
+        data = b"\r\n" + data  # so that each command is what follows a CRLF, up to the next
         position = 0
-        size = len(data)
+        size = len(data) - 2
         while position < size:
             command = [name]
             for i in range(pieces):
@@ -63,11 +65,8 @@ class Shape:
                     return None
                 position += ends[i]
                 command.append(data[start:position])
-            if data[position : position + 2] != _CRLF:
-                return None
-            position += 2
             commands.append(command)
-        return commands
+        return commands if position == size else None
 
 
 _by_size: Final[list[Shape | None]] = [None] * (SIZE_MAX + 1)

@@ -660,7 +660,7 @@ class Node:
             self.joining.on_answer(peer, message)
         elif isinstance(message, wire.JoinTarget):
             self.joining.on_target(message)
-        elif isinstance(message, wire.ComparingMessage):
+        elif isinstance(message, (wire.CompareQuestion, wire.CompareAnswer, wire.StandAside)):
             self.comparing.on_message(peer, message)
         else:
             if isinstance(message, m.Append) and message.catch_up_to:

@@ -56,7 +56,7 @@ class Peers:
         self.node.note(level, event, fields)
 
     def on_message(self, link: Link, message: wire.PeerMessage | wire.RecordsMessage) -> None:
-        if isinstance(message, wire.RecordsMessage):
+        if isinstance(message, (wire.Fetch, wire.Fetched)):
             self.node.scrubbing.on_records_message(link, message)
         else:
             self.node.on_peer_message(link.peer, message)

@@ -22,6 +22,9 @@ from kvnode.runtime.loading import READING, SET_ASIDE
 from kvnode.runtime.slow_fsyncs import SlowFsyncs
 from kvnode.runtime.writing import Reading, Writing
 
+_monotonic: Final = time.monotonic
+_wall: Final = time.time
+
 DRAIN_S_MAX: Final = 4.5
 """A node that was asked to stop is gone after this long, whatever is still pending."""
 
@@ -59,7 +62,7 @@ class Runtime:
         return self._last_id
 
     def now_ms(self) -> float:
-        return time.monotonic() * 1000  # the clock of the loop, but finer than its whole milliseconds
+        return _monotonic() * 1000  # the clock of the loop, but finer than its whole milliseconds
 
     def begin(self, machine: Node | SetAside, log: WriteAheadLog | DamagedLog) -> None:
         """The log is read: a life begins."""
@@ -138,7 +141,7 @@ class Runtime:
             return
         events, self._events = self._events, []
         try:
-            outputs = self.machine.turn(self.now_ms(), time.time() * 1000, events)
+            outputs = self.machine.turn(self.now_ms(), _wall() * 1000, events)
             self._carry_out(outputs)
         except BaseException as error:
             self.fail(error)
@@ -181,7 +184,8 @@ class Runtime:
                 links[link_id].transport.close()
         for level, event, fields in outputs.notes:
             getattr(self.logger, level)(event, **fields)
-        self._warn_of_slow_fsync()
+        if self._slow_fsyncs is not None and self._slow_fsyncs.are_there:
+            self._warn_of_slow_fsync(self._slow_fsyncs)
 
     def _pause(self, outputs: Outputs) -> None:
         for session_id in outputs.client_pauses:
@@ -209,8 +213,8 @@ class Runtime:
             del self.clients[client.id]
             client.transport.abort()
 
-    def _warn_of_slow_fsync(self) -> None:
-        told = self._slow_fsyncs.maybe_tell(self.now_ms()) if self._slow_fsyncs is not None else None
+    def _warn_of_slow_fsync(self, slow_fsyncs: SlowFsyncs) -> None:
+        told = slow_fsyncs.maybe_tell(self.now_ms())
         if told is not None:
             sentence, took_ms = told
             self.logger.warning(sentence, ms=took_ms)
