@@ -234,6 +234,8 @@ def _take_while(arrival: Arrival, fits: Any) -> list[Command]:
     """The commands of the arrival from its position on, as long as their row fits."""
     commands = arrival.commands
     end = arrival.position
+    if end == 0 and len(commands) == 1:
+        return commands  # its row is why this is asked
     for end in range(arrival.position, len(commands)):
         try:
             if not fits(resolve(commands[end])):

@@ -10,19 +10,20 @@ from collections import deque
 from collections.abc import Generator
 from heapq import heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from kvnode.net.replies import encode_in_slices
+from kvnode.net.replies import encode, encode_in_slices
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Command, Session
 from kvnode.reply import CommandError
 from kvnode.store.command import Reading
 from kvnode.store.cursors import Cursors
 from kvnode.store.keyspace import KeySpace
-from kvnode.store.table import resolve
+from kvnode.store.table import find, resolve
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
+GET: Final = find(b"GET")
 SLICES_PER_TURN: Final = 5
 """A slice of a long read takes a few milliseconds."""
 
@@ -57,6 +58,7 @@ class Reads:
         self._newest.append((chunk, seq))
 
     def on_ready(self, ticket: int, seq: int) -> None:
+        applied_seq = self.node.applier.applied_seq
         if self._newest_ticket <= ticket:
             self._newest_ticket = 0
         for waiting in [number for number in self._tickets if number <= ticket]:
@@ -65,6 +67,8 @@ class Reads:
                     chunk.gates -= 1
                     if chunk.gates == 0:
                         self.node.release(chunk.session)
+                elif seq <= applied_seq >= seq_min:
+                    self._evaluate(chunk)
                 else:
                     heappush(self._applying, (max(seq, seq_min), next(self._order), chunk))
 
@@ -119,7 +123,9 @@ class Reads:
         session, applied_seq = chunk.session, self.node.applier.applied_seq
         if chunk.gates == 0 or session.is_gone:
             return
+        keyspace, protocol, is_plain = self.keyspace, session.protocol, session.is_plain
         reply_bytes = 0
+        reply: Any
         for command in chunk.commands[len(chunk.replies) :]:
             if reply_bytes > REPLY_BYTES_MAX:
                 session.arrivals.appendleft(Arrival(chunk.commands[len(chunk.replies) :], chunk.deadline_ms, 0))
@@ -127,14 +133,18 @@ class Reads:
                 break
             try:
                 row = resolve(command)
-                reply = row.evaluate(self if row.whole else self.keyspace, command)  # type: ignore[misc]
+                if row is GET:
+                    reply = keyspace.get(command[1])
+                else:
+                    reply = row.evaluate(self if row.whole else keyspace, command)  # type: ignore[misc]
             except CommandError as error:
                 reply = error
             if isinstance(reply, Generator):
                 self.start_long(chunk, reply)
                 return
-            chunk.replies.append(session.encode(reply, applied_seq))
-            reply_bytes += len(chunk.replies[-1])
+            encoded = encode(reply, protocol) if is_plain else session.encode(reply, applied_seq)
+            chunk.replies.append(encoded)
+            reply_bytes += len(encoded)
         chunk.gates = 0
         self.node.release(session)
 
