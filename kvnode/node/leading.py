@@ -16,7 +16,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from kvnode.invariant import invariant
+from kvnode.invariant import InvariantError
 from kvnode.log.record import encode as encode_record
 from kvnode.net.refused import Refused
 from kvnode.net.replies import encode
@@ -60,6 +60,9 @@ class Leading:
         self.overlay = Overlay(node.applier.keyspace)
         self.open = Group()
         self._open_bytes = 0
+        self._last_row: Row | None = None  # of the last command, which was …
+        self._last_name = b""
+        self._last_count = 0  # … with so many words
         self._has_room = True
         self._expected = 0  # chunks that the open batch should have before it is sealed …
         self._expected_until_ms = 0.0  # … unless it is later than this
@@ -120,12 +123,10 @@ class Leading:
         overlay.seen = 0
         skips_reply = session.skips_reply  # CLIENT REPLY SKIP: the next command is run alone
         end = start + 1 if skips_reply else min(len(commands), start + self.node.budget)
-        run = commands if end - start == len(commands) else map(commands.__getitem__, range(start, end))
-        row: Row | None = None
-        name = b""
-        count = 0
+        row, name, count = self._last_row, self._last_name, self._last_count
         reads_through = not session.reads_locally
-        for command in run:
+        for i in range(start, end):
+            command = commands[i]
             reply: Reply
             try:
                 # Most commands are like the one before. And what clients send most is called without a detour by way of
@@ -133,6 +134,9 @@ class Leading:
                 if row is None or command[0] != name or len(command) != count:
                     row = resolve(command)
                     name, count = command[0], len(command)
+                    if "|" in row.name:
+                        count = 0  # a subcommand: the next command with this name may be another one
+                    self._last_row, self._last_name, self._last_count = row, name, count
                 if row is GET and reads_through:
                     reads = True
                     reply = overlay.get(command[1])
@@ -217,8 +221,9 @@ class Leading:
 
     def _ticket(self) -> int:
         ticket = self.raft.read()
-        invariant(ticket is not None, "a leader that has committed can always confirm a read")
-        return ticket or 0
+        if ticket is None:
+            raise InvariantError("a leader that has committed can always confirm a read")
+        return ticket
 
     def _run_special(self, session: Session, arrival: Arrival) -> bool:
         """Run one command that is no read or write of single keys; none if the batch is full.

@@ -60,7 +60,7 @@ class Reads:
     def on_ready(self, ticket: int, seq: int) -> None:
         applied_seq = self.node.applier.applied_seq
         if self._newest_ticket <= ticket:
-            self._newest_ticket = 0
+            self._newest_ticket, self._newest = 0, []
         for waiting in [number for number in self._tickets if number <= ticket]:
             for chunk, seq_min in self._tickets.pop(waiting):
                 if chunk.replies:
@@ -77,7 +77,7 @@ class Reads:
 
         Where leadership was lost that has been sorted out before, and no gate is left here."""
         tickets, self._tickets = self._tickets, {}
-        self._newest_ticket = 0
+        self._newest_ticket, self._newest = 0, []
         for waiting in tickets.values():
             for chunk, _ in waiting:
                 if chunk.gates and not chunk.replies:

@@ -127,7 +127,7 @@ class Session:
         self.queued_bytes = 0
         self.pending_bytes = 0  # of replies that wait for their gates
         self.answered_turn = self.answered_bytes = 0  # the turn of the last answer, and its bytes
-        self.chunks: deque[Chunk] = deque()
+        self.chunks: list[Chunk] = []  # a list: one thing at a time is the usual case, and is made quickly
         self.blockers = 0
         self.is_queued = self.is_paused = False
         self.is_backed_up = False  # the client does not read its replies
@@ -206,12 +206,23 @@ class Session:
             self.pending_bytes -= chunk.reply_bytes
             return chunk.replies
         replies: list[bytes] = []
-        while chunks and chunks[0].gates == 0:
-            chunk = chunks.popleft()
-            self.blockers -= chunk.is_blocker
-            self.pending_bytes -= chunk.reply_bytes
+        for chunk in self._take_done():
             replies += chunk.replies
         return replies
+
+    def _take_done(self) -> list[Chunk]:
+        """The chunks in front whose gates are open."""
+        chunks = self.chunks
+        count = 0
+        for chunk in chunks:
+            if chunk.gates:
+                break
+            self.blockers -= chunk.is_blocker
+            self.pending_bytes -= chunk.reply_bytes
+            count += 1
+        done = chunks[:count]
+        del chunks[:count]
+        return done
 
 
 class RemoteSession(Session):
@@ -231,11 +242,7 @@ class RemoteSession(Session):
 
     def take_replies(self) -> list[bytes]:
         """Collected here until all of them are there."""
-        chunks = self.chunks
-        while chunks and chunks[0].gates == 0:
-            chunk = chunks.popleft()
-            self.blockers -= chunk.is_blocker
-            self.pending_bytes -= chunk.reply_bytes
+        for chunk in self._take_done():
             self.collected += chunk.replies
             self.done += len(chunk.commands)
         return []
