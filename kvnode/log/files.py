@@ -114,11 +114,13 @@ class RealFiles:
             os.close(fd)
 
     def drop_cache(self, fd: int) -> None:
-        """Forget the file's clean pages, so that the next read asks the disk.
+        """Forget the file's clean pages, so that the next reads ask the disk, and for no more than they want.
 
         All of them: the kernel may have pages in groups of up to some megabytes, and keeps a group named in part only.
+        It also reads megabytes ahead, if it may, and an fsync waits for those, of other nodes at the same disk, too.
         """
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
 
     def rename(self, source: Path, target: Path) -> None:
         source.rename(target)
@@ -146,7 +148,9 @@ class RealFiles:
 
 
 REAL: Final = RealFiles()
-CHUNK_BYTES: Final = 4 * 1024 * 1024
+CHUNK_BYTES: Final = 256 * 1024
+"""What is asked of the disk at a time. (While another process read 200 MB/s from the same disk, one fsync in a hundred
+took 0.6 ms; 3.6 ms where it read as far ahead as the kernel likes, 1.2 ms with 1 MiB at a time.)"""
 PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
 
 
