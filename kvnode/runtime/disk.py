@@ -11,9 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Final
 
 from kvnode.node.deeds import AppendRecords
 from kvnode.runtime.writing import Performable, Reading, Writing
+
+GROUP_BYTES: Final = 256 * 1024
+"""Appends that are written and synced together, unless one alone is larger. A member that catches up has megabytes of
+them, and an fsync of other nodes at the same disk waits until they are written: the p99 of writes meanwhile was a sixth
+higher without this limit, and nothing was quicker."""
 
 
 class Worker:
@@ -47,19 +53,23 @@ class Worker:
             self._on_failure(error)
 
     def _take(self) -> list[Performable] | None:
-        """All that is queued, appends in a row made one; waits for the first, [] if in vain. None: the end."""
+        """What is queued, up to GROUP_BYTES, appends in a row made one. Waits for the first, [] if in vain. None: the
+        end."""
         try:
             deed = self._queue.get(timeout=self._performer.pause_s)
         except Empty:
             return []
         deeds: list[Performable] = []
+        size = 0
         while deed is not None:
             last = deeds[-1] if deeds else None
+            if isinstance(deed, AppendRecords):
+                size += sum([record.size for record in deed.records])
             if isinstance(deed, AppendRecords) and isinstance(last, AppendRecords):
                 last.records.extend(deed.records)
             else:
                 deeds.append(deed)
-            if self._queue.empty():
+            if self._queue.empty() or size >= GROUP_BYTES:
                 break
             deed = self._queue.get()
         if deed is None:

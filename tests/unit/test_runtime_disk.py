@@ -13,7 +13,7 @@ import pytest
 from kvnode.log import DiskError, LogOptions, Record, WriteAheadLog, cluster_id, open_log
 from kvnode.log.mark import decode_mark
 from kvnode.node.deeds import AppendRecords, CutLog, Event, GrantRightToVote, ReadRecords, SaveBallot, SetAsideLog
-from kvnode.runtime.disk import Worker
+from kvnode.runtime.disk import GROUP_BYTES, Worker
 from kvnode.runtime.slow_fsyncs import INTERVAL_MS, SlowFsyncs
 from kvnode.runtime.writing import IDLE_S, RESERVE_APPEND_BYTES_MAX, RETRY_S, Performable, Reading, Writing
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, raws, segment_paths
@@ -471,6 +471,21 @@ def test_appends_that_waited_for_the_disk_are_written_at_once() -> None:
         appended(records[8]),
     ]
     assert rig.disk.calls.count(("fdatasync", segment_paths(rig.disk)[0].name)) == 2
+    assert posted.failures == []
+
+
+def test_only_so_much_is_written_at_once() -> None:
+    rig, posted = Rig(), Posted()
+    worker = Worker("writer", Writing(rig.log, posted.post_all), posted.fail)
+    block = Blocking(threading.Event(), threading.Event())
+    worker.put(block)
+    assert block.begun.wait(10)
+    records = chain(5, value=b"v" * (GROUP_BYTES // 5))  # two values each: three of them are more than a group
+    for deed in appends(records):
+        worker.put(deed)
+    block.may_end.set()
+    worker.stop()
+    assert posted.events == [("on_blocked", ()), appended(records[2]), appended(records[4])]
     assert posted.failures == []
 
 
