@@ -160,9 +160,13 @@ def growth(parts: Parts) -> Iterator[str]:
         return
     rows = []
     for size in part.sizes("new"):
-        costs = [part.median(f"{kind}/{size}", "kvnode", "microseconds") for kind in ("new", "overwrite")]
-        rows.append([f"{size:,}", *(f"{value or 0:.1f} µs" for value in costs)])
-    yield from table(["keys", "a new key", "an overwrite"], rows)
+        costs = [
+            part.median(f"{kind}/{size}", system, "microseconds")
+            for system in ("kvnode", "redis")
+            for kind in ("new", "overwrite")
+        ]
+        rows.append([f"{size:,}", *("" if value is None else f"{value:.1f} µs" for value in costs)])
+    yield from table(["keys", "kvnode, a new key", "an overwrite", "Redis, a new key", "an overwrite"], rows)
 
 
 def failover(parts: Parts) -> Iterator[str]:

@@ -72,8 +72,13 @@ def missed(part: Part) -> str:
 
 def growth(part: Part) -> str:
     lines = [
-        Line(label, colour, _sizes(part, "kvnode", kind, "microseconds").points)
-        for label, colour, kind in (("new keys", 0, "new"), ("overwrites", 4, "overwrite"))
+        Line(label, colour, _sizes(part, system, kind, "microseconds").points)
+        for label, colour, system, kind in (
+            ("kvnode, new keys", 0, "kvnode", "new"),
+            ("kvnode, overwrites", 4, "kvnode", "overwrite"),
+            ("Redis, new keys", 1, "redis", "new"),
+            ("Redis, overwrites", 2, "redis", "overwrite"),
+        )
     ]
     panel = Panel("Cost of a write", Axis("keys", is_log=True), Axis("microseconds per write"), lines)
     return svg("Microseconds per write against the number of keys", [panel])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from benchmarks.bench import Bench, Measured
 from benchmarks.load import Load
 from benchmarks.results import Sample
 from benchmarks.systems.kvnode import Kvnode
 from benchmarks.systems.processes import HOST
+from benchmarks.systems.redis import Redis
 from kvnode.cli.ask import ask
 
 NEW_KEYS_MAX = 200_000
@@ -15,30 +18,37 @@ SMALL_KEYS_MAX = 100_000
 
 
 def measure(bench: Bench) -> Measured:
-    """One cluster that grows tenfold, again and again; only the last few rounds' keys are more than the size says."""
+    """kvnode, then Redis, for comparison: together they would take too much memory."""
     with bench.kvnode() as kvnode:
-        size, held = 10_000, 0
-        while size <= bench.growth_keys:
-            for number in range(bench.rounds):
-                if size <= SMALL_KEYS_MAX:
-                    ask(HOST, kvnode.ports[kvnode.leader()], "FLUSHALL", 5.0)
-                    held = 0
-                if held < size:
-                    kvnode.fill(size - held, held)
-                    held = size
-                yield Sample(f"overwrite/{size}", "kvnode", number, overwrite(kvnode, size, bench.seconds))
-                count = min(size, NEW_KEYS_MAX)
-                answer = kvnode.run(Load("set", 50, 16, count=count, first=held))
-                held += count
-                yield Sample(f"new/{size}", "kvnode", number, cost(answer.figures["per_second"]))
-            size *= 10
+        yield from grow(bench, kvnode)
         yield kvnode.prove()
+    redis = bench.redis()
+    if redis is not None:
+        with redis:
+            yield from grow(bench, redis)
 
 
-def overwrite(kvnode: Kvnode, size: int, seconds: float) -> dict[str, float]:
-    return cost(kvnode.run(Load("set", 50, 16, seconds, keys=size)).figures["per_second"])
+def grow(bench: Bench, system: Kvnode | Redis) -> Iterator[Sample]:
+    """One cluster that grows tenfold, again and again; only the last few rounds' keys are more than the size says."""
+    size, held = 10_000, 0
+    while size <= bench.growth_keys:
+        for number in range(bench.rounds):
+            if size <= SMALL_KEYS_MAX:
+                ask(HOST, system.ports[system.leader()], "FLUSHALL", 5.0)
+                held = 0
+            if held < size:
+                system.fill(size - held, held)
+                held = size
+            overwrites = Load(system.write, 50, 16, bench.seconds, keys=size)
+            yield Sample(f"overwrite/{size}", system.label, number, cost(system, overwrites))
+            count = min(size, NEW_KEYS_MAX)
+            new_keys = Load(system.write, 50, 16, count=count, first=held)
+            yield Sample(f"new/{size}", system.label, number, cost(system, new_keys))
+            held += count
+        size *= 10
 
 
-def cost(per_second: float) -> dict[str, float]:
-    """Writes per second, and what one takes of the cluster's time."""
+def cost(system: Kvnode | Redis, load: Load) -> dict[str, float]:
+    """Writes per second, and what one takes of the servers' time."""
+    per_second = system.run(load).figures["per_second"]
     return {"per_second": per_second, "microseconds": 1e6 / per_second}
