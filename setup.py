@@ -25,7 +25,7 @@ COMPILED = {
     "kvnode/store": "arguments command data_commands keyspace limits numbers overlay snapshot strings table",
 }
 """What a command passes through, and what inherits from that: compiling all of it would take three times as long, and
-make nothing faster. mypyc does not know classes that are made of built-in ones, as in net/refused.py."""
+make nothing faster. Constants in them are Final: any other is looked up by its name each time it is used. mypyc does not know classes that are made of built-in ones, as in net/refused.py."""
 
 
 def extensions() -> list[Extension]:
@@ -36,7 +36,7 @@ def extensions() -> list[Extension]:
     from mypyc.build import mypycify
 
     paths = [f"{package}/{name}.py" for package, names in COMPILED.items() for name in names.split()]
-    # -O1: measured no slower than -O3, and compiled in half the time.
+    # -O2: a record costs some percent less than with -O1, which takes 72 seconds here instead of 88; -O3 gains nothing.
     return list(mypycify(paths, opt_level="2", debug_level="0"))
 
 

@@ -60,9 +60,10 @@ class Leading:
         self.overlay = Overlay(node.applier.keyspace)
         self.open = Group()
         self._open_bytes = 0
-        self._last_row: Row | None = None  # of the last command, which was …
+        # Of the last command. Subcommands have the same name and other rows, but are all the session's: not run here.
+        self._last_row: Row | None = None
         self._last_name = b""
-        self._last_count = 0  # … with so many words
+        self._last_count = 0  # words
         self._has_room = True
         self._expected = 0  # chunks that the open batch should have before it is sealed …
         self._expected_until_ms = 0.0  # … unless it is later than this
@@ -134,8 +135,6 @@ class Leading:
                 if row is None or command[0] != name or len(command) != count:
                     row = resolve(command)
                     name, count = command[0], len(command)
-                    if "|" in row.name:
-                        count = 0  # a subcommand: the next command with this name may be another one
                     self._last_row, self._last_name, self._last_count = row, name, count
                 if row is GET and reads_through:
                     reads = True

@@ -7,7 +7,7 @@ import pytest
 from kvnode.reply import CommandError, Reply, Status
 from kvnode.store import command_docs
 from kvnode.store.command import Arg, Command, Kind, Positions
-from kvnode.store.table import COMMANDS, find, find_full, resolve
+from kvnode.store.table import COMMANDS, CONTAINERS, find, find_full, resolve
 
 ROWS = [row for command in COMMANDS for row in (command, *command.subcommands)]
 
@@ -33,6 +33,12 @@ def test_every_row_is_whole(row: Command) -> None:
     )
     assert find_full(row.name.encode()) is row
     assert find_full(row.name.lower().encode()) is row
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=lambda row: row.name)
+def test_subcommands_are_all_of_the_session(container: Command) -> None:
+    """A leader takes a command with the name and the number of words of the last one for the same (node/leading.py)."""
+    assert {row.kind for row in (container, *container.subcommands)} == {Kind.SESSION}
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.subcommands], ids=lambda row: row.name)
