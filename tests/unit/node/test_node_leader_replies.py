@@ -29,6 +29,18 @@ def test_the_leaders_own_disk_is_not_needed_for_a_majority() -> None:
     assert cluster["A"].raft.durable_seq == 1
 
 
+@pytest.mark.parametrize("is_pipeline", [False, True], ids=["one by one", "in a pipeline"])
+def test_a_command_like_the_last_but_for_the_number_of_its_words_is_refused(is_pipeline: bool) -> None:
+    commands = ("SET k 1", "SET k", "SET k 2", "GET k", "GET", "GET k k", "GET k")
+    cluster = led_by("A")
+    client = cluster.client("A")
+    for chunk in [commands] if is_pipeline else [(command,) for command in commands]:
+        client.send(*chunk)
+        cluster.settle()
+    set_, get = (f"-ERR wrong number of arguments for '{name}' command" for name in ("set", "get"))
+    assert client.take() == [b"OK", set_, b"OK", b"2", get, get, b"2"]
+
+
 def test_a_cluster_of_one_answers_a_write_when_its_disk_has_it() -> None:
     cluster = led_by("A", "A")
     cluster.stop_disk("A")
