@@ -9,7 +9,7 @@ from kvnode.invariant import InvariantError, invariant
 from kvnode.log.record import Record
 from kvnode.store.keyspace import KeySpace
 
-ENTRIES_PER_TURN: Final = 20_000
+ENTRIES_PER_TURN = 20_000
 """About 10 ms of work."""
 NO_LIMIT: Final = 1 << 62
 

@@ -12,7 +12,7 @@ sent and not refused, its outcome is unknown when the link breaks or its time is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from kvnode.net.refused import Refused
 from kvnode.node.session import Arrival, Chunk, Command, RemoteSession, Session
@@ -25,7 +25,7 @@ from kvnode.store.table import resolve
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-FORWARD_BYTES_MAX: Final = 1024 * 1024
+FORWARD_BYTES_MAX = 1024 * 1024
 """A Forward is closed at this size, or at one request."""
 
 

@@ -51,10 +51,10 @@ from kvnode.store.table import resolve
 
 SWEEP_INTERVAL_MS: Final = 50.0
 """How exact deadlines are, and how soon a session that could not go on tries again."""
-SESSION_QUEUE_BYTES_MAX: Final = 1024 * 1024
+SESSION_QUEUE_BYTES_MAX = 1024 * 1024
 """A client that has sent more than this ahead of its replies is not read from until they have caught up."""
 
-COMMANDS_PER_TURN: Final = 5_000
+COMMANDS_PER_TURN = 5_000
 """About 20 ms of work: the clients of this turn that come after it have theirs in the next."""
 
 ASIDE_INTERVAL_MS: Final = 1000.0

@@ -36,8 +36,6 @@ class Reads:
         self.keyspace = keyspace
         self.cursors = cursors
         self._tickets: dict[int, list[tuple[Chunk, int]]] = {}
-        self._newest_ticket = 0  # the last that was waited for, and who waits for it
-        self._newest: list[tuple[Chunk, int]] = []
         self._applying: list[tuple[int, int, Chunk]] = []  # a heap by seq
         self._order = count()
         self._long: deque[Chunk] = deque()
@@ -52,15 +50,13 @@ class Reads:
         """Let the chunk wait for `ticket`; if it is still to be evaluated, also until `seq` at least is applied."""
         if chunk.replies:
             chunk.gates += 1  # evaluated on arrival
-        if ticket != self._newest_ticket:
-            self._newest_ticket = ticket
-            self._newest = self._tickets.setdefault(ticket, [])
-        self._newest.append((chunk, seq))
+        waiting = self._tickets.get(ticket)
+        if waiting is None:
+            waiting = self._tickets[ticket] = []
+        waiting.append((chunk, seq))
 
     def on_ready(self, ticket: int, seq: int) -> None:
         applied_seq = self.node.applier.applied_seq
-        if self._newest_ticket <= ticket:
-            self._newest_ticket, self._newest = 0, []
         for waiting in [number for number in self._tickets if number <= ticket]:
             for chunk, seq_min in self._tickets.pop(waiting):
                 if chunk.replies:
@@ -77,7 +73,6 @@ class Reads:
 
         Where leadership was lost that has been sorted out before, and no gate is left here."""
         tickets, self._tickets = self._tickets, {}
-        self._newest_ticket, self._newest = 0, []
         for waiting in tickets.values():
             for chunk, _ in waiting:
                 if chunk.gates and not chunk.replies:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kvnode.net.replies import RESP2, encode
 from kvnode.net.requests import Requests
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Command = list[bytes]
 
-REPLY_BYTES_MAX: Final = 1024 * 1024
+REPLY_BYTES_MAX = 1024 * 1024
 """What a session may be answered in one turn, unless one reply alone is larger: a client that does not read what it
 asked for must not fill the memory."""
 

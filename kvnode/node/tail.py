@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
 
 from kvnode.log.record import Record
 
-TAIL_BYTES_MAX: Final = 8 * 1024 * 1024
+TAIL_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Tail:
