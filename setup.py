@@ -26,7 +26,8 @@ COMPILED = {
 }
 """What a command passes through, and what inherits from that: compiling all of it would take three times as long, and
 make nothing faster. Constants in them are Final: any other is looked up by its name each time it is used. Not so the
-limits that the simulator draws (tests/simulation/options.py): a Final is compiled in. mypyc does not know classes that are made of built-in ones, as in net/refused.py."""
+limits that the simulator draws (tests/simulation/options.py), for a Final is compiled in. mypyc does not know classes
+that are made of built-in ones, as in net/refused.py."""
 
 
 def extensions() -> list[Extension]:
