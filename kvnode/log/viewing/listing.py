@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kvnode.log import directory
 from kvnode.log.errors import LogError
-from kvnode.log.files import CHUNK_BYTES, REAL, Files, read_file
+from kvnode.log.files import REAL, Files, read_file
 from kvnode.log.mark import Mark
 from kvnode.log.notes import NOTE_BYTES_MAX
 from kvnode.log.record import SEQ_MAX, BadRecord
@@ -21,6 +21,8 @@ from kvnode.log.segment import first_seq_of, read_header, refuse_newer, written_
 from kvnode.log.viewing.strangers import describe_directory, describe_file
 from kvnode.log.window import Window
 
+SEARCHED_BYTES_MAX = 4 * 1024 * 1024
+"""How far a file without a header is searched for a record."""
 LOOKS_MAX = 5
 """A cut may take files away between the look at their names and the look at their sizes; no more often than this."""
 
@@ -152,7 +154,7 @@ def _look_at_file(files: Files, path: Path) -> SegmentFile:
             header, _ = read_header(files, fd)
         except BadRecord as bad:
             # A segment whose header is damaged still holds records; anything else does not.
-            found = Window(files, fd, min(size, CHUNK_BYTES)).find(0, 1, SEQ_MAX)
+            found = Window(files, fd, min(size, SEARCHED_BYTES_MAX)).find(0, 1, SEQ_MAX)
             if found is None:
                 what = describe_file(files.pread(fd, NOTE_BYTES_MAX, 0)) or bad.reason
                 raise LogError(f"{path} is not a log of kvnode: {what}.") from None

@@ -631,6 +631,15 @@ def test_a_cut_further_back_than_the_reader_remembers_is_told_as_such(
     log.close()
 
 
+def test_a_large_record_is_found_in_a_file_whose_header_is_damaged(tmp_path: Path) -> None:
+    fill(tmp_path / "A", chain(1, entries=1, value=os.urandom(2_000_000)), segment_bytes=4_000_000).close()
+    damaged = tmp_path / "damaged"
+    data = bytearray(segments(tmp_path / "A")[0].path.read_bytes())
+    data[0] ^= 1
+    damaged.write_bytes(data)
+    assert [segment.first_seq for segment in segments(damaged)] == [1]
+
+
 # What is no log.
 
 
