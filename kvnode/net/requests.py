@@ -104,10 +104,10 @@ class Requests:
         """
         size = len(data)
         if self._is_between and size <= self._whole_bytes_max:
-            shape = shapes.of_size(size)
-            if shape is None:
-                shape = self._shape
-            if shape is not None and size % shape.size == 0:
+            shape = self._shape
+            if shape is None or size % shape.size:
+                shape = shapes.of_size(size)
+            if shape is not None:
                 commands = shape.read(data)
                 if commands is not None:
                     return commands

@@ -15,7 +15,7 @@ from typing import Final
 
 SIZE_MAX: Final = 2048
 """Of a command, in bytes: reading longer ones costs little beside copying them."""
-ARGUMENTS_MAX: Final = 9
+WORDS_MAX: Final = 9
 MISSES_MAX: Final = 16
 """Commands of its size that a shape is tried for in vain before another is learned instead: to learn one takes longer
 than to read a command without."""
@@ -79,7 +79,7 @@ def of_size(size: int) -> Shape | None:
 
 def learn(command: list[bytes], size: int) -> Shape | None:
     """The shape of commands of `size` bytes from now on: perhaps that of this one, which was read without it."""
-    if size > SIZE_MAX or not 2 <= len(command) <= ARGUMENTS_MAX:
+    if size > SIZE_MAX or not 2 <= len(command) <= WORDS_MAX:
         return None
     known = _by_size[size]
     if known is not None:

@@ -27,7 +27,7 @@ from kvnode.store.command import Command as Row
 from kvnode.store.command import Kind
 from kvnode.store.overlay import OPEN, Overlay
 from kvnode.store.strings import set_
-from kvnode.store.table import find, resolve
+from kvnode.store.table import GET, SET, resolve
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
@@ -49,8 +49,6 @@ MODE_COMMANDS: Final = frozenset(("CLIENT|REPLY", "CLIENT|REPLYSEQ", "HELLO", "R
 """They change how what follows is run and answered, and only that."""
 
 READ, WRITE = Kind.READ, Kind.WRITE
-GET: Final = find(b"GET")
-SET: Final = find(b"SET")
 
 
 class Leading:

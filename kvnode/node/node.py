@@ -166,7 +166,7 @@ class Node:
             if handler == "on_client_bytes":  # most events: a third of the time of the other way
                 self.on_client_bytes(arguments[0], arguments[1])
             elif handler == "on_link_bytes":
-                self.peers.links.on_bytes(arguments[0], arguments[1])
+                self.on_link_bytes(arguments[0], arguments[1])
             else:
                 getattr(self, handler)(*arguments)
         if not self.is_aside:

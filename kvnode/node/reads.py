@@ -12,18 +12,17 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from kvnode.net.replies import encode, encode_in_slices
+from kvnode.net.replies import encode_in_slices
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Command, Session
 from kvnode.reply import CommandError
 from kvnode.store.command import Reading
 from kvnode.store.cursors import Cursors
 from kvnode.store.keyspace import KeySpace
-from kvnode.store.table import find, resolve
+from kvnode.store.table import GET, resolve
 
 if TYPE_CHECKING:
     from kvnode.node.node import Node
 
-GET: Final = find(b"GET")
 SLICES_PER_TURN: Final = 5
 """A slice of a long read takes a few milliseconds."""
 
@@ -118,7 +117,7 @@ class Reads:
         session, applied_seq = chunk.session, self.node.applier.applied_seq
         if chunk.gates == 0 or session.is_gone:
             return
-        keyspace, protocol, is_plain = self.keyspace, session.protocol, session.is_plain
+        keyspace = self.keyspace
         reply_bytes = 0
         reply: Any
         for command in chunk.commands[len(chunk.replies) :]:
@@ -137,9 +136,8 @@ class Reads:
             if isinstance(reply, Generator):
                 self.start_long(chunk, reply)
                 return
-            encoded = encode(reply, protocol) if is_plain else session.encode(reply, applied_seq)
-            chunk.replies.append(encoded)
-            reply_bytes += len(encoded)
+            chunk.replies.append(session.encode(reply, applied_seq))
+            reply_bytes += len(chunk.replies[-1])
         chunk.gates = 0
         self.node.release(session)
 

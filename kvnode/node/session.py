@@ -160,6 +160,8 @@ class Session:
 
     def encode(self, reply: Reply, seq: int) -> bytes:
         """A reply that took effect at `seq`, as this session gets it: perhaps not at all (CLIENT REPLY)."""
+        if self.is_plain:
+            return encode(reply, self.protocol)
         if self.skips_reply:
             self.skips_reply = False
             self.note_mode()

@@ -122,6 +122,7 @@ class Fetched:
     leads: bool
 
 
+# isinstance asks for the classes of a union one by one: compiled, it has Python look for the union itself.
 ComparingMessage = CompareQuestion | CompareAnswer | StandAside
 PeerMessage = m.Message | JoinQuestion | JoinAnswer | JoinTarget | Forward | ForwardReplies | ComparingMessage
 RecordsMessage = Fetch | Fetched

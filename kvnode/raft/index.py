@@ -148,6 +148,8 @@ class LogIndex:
         """The end of a run of records after `after_seq`: at most `bytes_max` bytes, but at least one record."""
         row = self._row(after_seq) + 1
         start = self._bytes[row - 1] if row else 0
+        if self._last_bytes - start <= bytes_max:
+            return self.last_seq
         end = bisect_right(self._bytes, start + bytes_max, row) - 1
         return self._ends[max(end, row)]
 

@@ -359,22 +359,18 @@ class Leader:
         if not progress.streaming:
             return False
         carried = False
-        acknowledged_bytes = -1  # not looked up yet
         while progress.must_append or progress.sent_seq < index.last_seq:
             prev_seq = progress.sent_seq
             sent_bytes = index.bytes_until(prev_seq)
             if not progress.must_append and progress.match_seq != prev_seq:
-                if acknowledged_bytes < 0:
-                    acknowledged_bytes = index.bytes_until(progress.match_seq)
-                if sent_bytes - acknowledged_bytes >= raft.options.window_bytes:
+                unacknowledged_bytes = sent_bytes - index.bytes_until(progress.match_seq)
+                if unacknowledged_bytes >= raft.options.window_bytes:
                     break
             last_seq = prev_seq
             if prev_seq < index.last_seq:
                 if progress.match_seq == prev_seq:
                     progress.progress_ms = raft.now_ms  # the wait for an answer begins now
-                last_seq = index.last_seq
-                if index.bytes_until(last_seq) - sent_bytes > raft.options.chunk_bytes:
-                    last_seq = index.end_of_chunk(prev_seq, raft.options.chunk_bytes)
+                last_seq = index.end_of_chunk(prev_seq, raft.options.chunk_bytes)
             catch_up_to = progress.catch_up_to if prev_seq < progress.catch_up_to else 0
             raft.emit(progress.peer, self._make_append(prev_seq, last_seq, catch_up_to))
             progress.must_append = False

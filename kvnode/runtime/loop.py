@@ -141,8 +141,11 @@ class Runtime:
             return
         events, self._events = self._events, []
         try:
-            outputs = self.machine.turn(self.now_ms(), _wall() * 1000, events)
+            now_ms = self.now_ms()
+            outputs = self.machine.turn(now_ms, _wall() * 1000, events)
             self._carry_out(outputs)
+            if self._slow_fsyncs is not None:
+                self._warn_of_slow_fsync(self._slow_fsyncs, now_ms)
         except BaseException as error:
             self.fail(error)
             return
@@ -184,8 +187,6 @@ class Runtime:
                 links[link_id].transport.close()
         for level, event, fields in outputs.notes:
             getattr(self.logger, level)(event, **fields)
-        if self._slow_fsyncs is not None and self._slow_fsyncs.are_there:
-            self._warn_of_slow_fsync(self._slow_fsyncs)
 
     def _pause(self, outputs: Outputs) -> None:
         for session_id in outputs.client_pauses:
@@ -213,8 +214,8 @@ class Runtime:
             del self.clients[client.id]
             client.transport.abort()
 
-    def _warn_of_slow_fsync(self, slow_fsyncs: SlowFsyncs) -> None:
-        told = slow_fsyncs.maybe_tell(self.now_ms())
+    def _warn_of_slow_fsync(self, slow_fsyncs: SlowFsyncs, now_ms: float) -> None:
+        told = slow_fsyncs.maybe_tell(now_ms)
         if told is not None:
             sentence, took_ms = told
             self.logger.warning(sentence, ms=took_ms)

@@ -17,11 +17,6 @@ class SlowFsyncs:
         self._warn_ms = warn_ms
         self._due_ms = 0.0
 
-    @property
-    def are_there(self) -> bool:
-        """Whether some are not told yet."""
-        return bool(self._slow)
-
     def maybe_tell(self, now_ms: float) -> tuple[str, int] | None:
         """One sentence, and the milliseconds of the slowest; None when there is nothing to say yet."""
         if not self._slow or now_ms < self._due_ms:
