@@ -313,6 +313,8 @@ class Client:
                 async with asyncio.timeout(self._answer_s_max):
                     await connection.settled.wait()
             except TimeoutError:
+                if not connection.pending:
+                    continue  # the last answer came, or the connection ended, in the same turn of the event loop
                 oldest = connection.pending[0]
                 overdue = Overdue(connection.node, oldest.request, oldest.asked_s, time.monotonic())
                 self._shared.overdue.append(overdue)
