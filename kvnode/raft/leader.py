@@ -1,4 +1,4 @@
-"""Leading a term: send records to each member in a window, count what is durable, confirm reads by rounds, hand over.
+"""Leading a term: send records to each member in a window, count what is durable, hand over. Reads: rounds.py.
 
 The state of leadership lives and ends with this object. Two numbers per member tell all of replication: `match_seq`,
 what it has acknowledged in this term, and `sent_seq`, what is on its way. A member that is not `streaming` is asked
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvnode.raft import messages as m
+from kvnode.raft.rounds import Rounds
 
 if TYPE_CHECKING:
     from kvnode.raft.core import Raft
@@ -85,10 +86,7 @@ class Leader:
         self._heartbeat_due_ms = raft.now_ms
         self._quorum_due_ms = raft.now_ms + raft.options.election_timeout_max_ms
         self._commit_notice_due_ms: float | None = None
-        self._round = raft.next_ticket()
-        self._round_in_flight = self._round_unsent = self._round_wanted = False
-        self._questions: dict[str, tuple[int, int, int]] = {}  # member -> (question, commit seq on arrival, round)
-        self._early_questions: dict[str, int] = {}
+        self.rounds = Rounds(self)
         self._transfer_to: str | None = None
         self._transfer_sent = self._transfer_needs_room = False
         self._transfer_deadline_ms = 0.0
@@ -121,7 +119,7 @@ class Leader:
         elif isinstance(message, m.Position):
             self._on_position(progress, message)
         elif isinstance(message, m.ReadQuestion):
-            self._on_read_question(sender, message)
+            self.rounds.on_question(sender, message.question)
         elif isinstance(message, m.Damaged):
             progress.streaming = False
             self.raft.output.suspect_after.append(message.after_seq)
@@ -172,10 +170,8 @@ class Leader:
         seq = matches[-raft.quorum]
         if seq > raft.commit_seq and raft.index.term_at(seq) == raft.term:
             raft.advance_commit(seq)
-            if self._early_questions and self.has_committed:
-                early, self._early_questions = self._early_questions, {}
-                for peer, question in early.items():
-                    self._take_question(peer, question)
+            if self.has_committed:
+                self.rounds.take_early_questions()
 
     # Where a member is
 
@@ -218,22 +214,8 @@ class Leader:
         )
         progress.catch_up_from = progress.catch_up_to = 0
 
-    # Reads: a round of heartbeats sent after they arrived (dissertation 6.4). The question of a follower is worth as
-    # much as its answer to a round.
-
     def read(self) -> int | None:
-        if not self.has_committed:
-            return None
-        if not self._round_in_flight:
-            self._start_round()
-        elif not self._round_unsent:
-            self._round_wanted = True
-            return self._round + 1
-        return self._round
-
-    def _start_round(self) -> None:
-        self._round = self.raft.next_ticket()
-        self._round_in_flight = self._round_unsent = True
+        return self.rounds.read()
 
     def _on_heartbeat_reply(self, progress: Progress, reply: m.HeartbeatReply) -> None:
         self._note_voting(progress, reply.voting)
@@ -242,47 +224,7 @@ class Leader:
             self.raft.output.has_heard_of_room = True
         if reply.round > progress.round:
             progress.round = reply.round
-            self._maybe_confirm_round()
-
-    def _maybe_confirm_round(self) -> None:
-        if not self._round_in_flight or self._round_unsent:
-            return
-        raft = self.raft
-        confirmed = 1
-        for progress in self.progress.values():
-            if progress.voting and progress.round >= self._round:
-                confirmed += 1
-        if confirmed < raft.quorum:
-            return
-        self._round_in_flight = False
-        raft.output.reads_ready.append((self._round, raft.commit_seq))
-        for peer, (question, seq, round_number) in list(self._questions.items()):
-            if round_number <= self._round:
-                del self._questions[peer]
-                raft.emit(peer, m.ReadAnswer(raft.term, question, seq))
-        if self._round_wanted:
-            self._round_wanted = False
-            self._start_round()
-
-    def _on_read_question(self, peer: str, question: m.ReadQuestion) -> None:
-        if self.has_committed:
-            self._take_question(peer, question.question)
-        else:
-            self._early_questions[peer] = question.question
-
-    def _take_question(self, peer: str, question: int) -> None:
-        raft = self.raft
-        if raft.quorum <= 2 and self.progress[peer].voting:
-            # **S** Who asks had no newer term when it did: with this node a majority, so nobody else can have committed
-            # anything before the question. (Without the right to vote it may have forgotten a newer term.)
-            raft.emit(peer, m.ReadAnswer(raft.term, question, raft.commit_seq))
-            return
-        asked = self._questions.get(peer)
-        if asked is not None and asked[0] == question:
-            return  # asked again: the round is under way
-        round_number = self.read()
-        if round_number is not None:
-            self._questions[peer] = (question, raft.commit_seq, round_number)
+            self.rounds.maybe_confirm()
 
     # Handing over (dissertation 3.10)
 
@@ -336,12 +278,13 @@ class Leader:
         self._maybe_hand_over()
         notice_due = self._commit_notice_due_ms is not None and raft.now_ms >= self._commit_notice_due_ms
         untold = False
+        to_ask = self.rounds.whom_to_ask()
         for progress in self.progress.values():
             if progress.peer not in raft.links:
                 continue
             carried = self._replicate(progress)
             behind = progress.commit_told < min(raft.commit_seq, progress.match_seq)
-            if beat or (self._round_unsent and not carried) or (behind and notice_due):
+            if beat or (not carried and progress.peer in to_ask) or (behind and notice_due):
                 self._heartbeat(progress)
             elif behind:
                 untold = True
@@ -349,9 +292,7 @@ class Leader:
             self._commit_notice_due_ms = None
         elif self._commit_notice_due_ms is None:
             self._commit_notice_due_ms = raft.now_ms + raft.options.commit_notice_ms
-        if self._round_unsent:
-            self._round_unsent = False
-            self._maybe_confirm_round()  # a cluster of one has confirmed by asking itself
+        self.rounds.sent()
 
     def _replicate(self, progress: Progress) -> bool:
         """Send what the window allows; whether an Append left that carries the round quickly."""
@@ -382,7 +323,7 @@ class Leader:
     def _make_append(self, prev_seq: int, last_seq: int, catch_up_to: int) -> m.Append:
         """The same object for members that are sent the same, so that it is encoded once."""
         raft = self.raft
-        fields = (raft.term, prev_seq, raft.index.term_at(prev_seq), raft.commit_seq, self._round, catch_up_to)
+        fields = (raft.term, prev_seq, raft.index.term_at(prev_seq), raft.commit_seq, self.rounds.number, catch_up_to)
         last = self._append
         if (
             last is None
@@ -413,12 +354,12 @@ class Leader:
         commit_seq = min(raft.commit_seq, progress.match_seq)
         progress.commit_told = max(progress.commit_told, commit_seq)
         checksum = raft.index.checksum_at(commit_seq)
-        raft.emit(progress.peer, m.Heartbeat(raft.term, commit_seq, self._round, probe, checksum))
+        raft.emit(progress.peer, m.Heartbeat(raft.term, commit_seq, self.rounds.number, probe, checksum))
 
     # Time and links
 
     def deadline_ms(self) -> float:
-        due = min(self._heartbeat_due_ms, self._quorum_due_ms)
+        due = min(self._heartbeat_due_ms, self._quorum_due_ms, self.rounds.overdue_ms)
         return due if self._commit_notice_due_ms is None else min(due, self._commit_notice_due_ms)
 
     def tick(self) -> None:

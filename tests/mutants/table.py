@@ -153,4 +153,5 @@ TABLE = {
     "M81": Row(_in(COMPARING, "test_a_leader_tells_others_only_when_it_has_committed")),
     "M82": Row(_scenario("question_without_a_vote")),
     "M83": Row(_in("unit/node/test_node_put_off", "test_local_reads_see_all_that_is_committed")),
+    "M84": Row(_scenario("rounds_ask_enough_of_five")),
 }

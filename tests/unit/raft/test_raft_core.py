@@ -200,7 +200,7 @@ def test_a_large_append_does_not_delay_a_round() -> None:
     raft.propose(next_record(raft, 10))
     kinds = [type(message) for to, message in carry_out(raft) if to == "B"]
     assert kinds == [m.Append]
-    raft.step("B", m.HeartbeatReply(raft.term, raft.leading._round, True, True), raft.now_ms)  # type: ignore[union-attr]
+    raft.step("B", m.HeartbeatReply(raft.term, raft.leading.rounds.number, True, True), raft.now_ms)  # type: ignore[union-attr]
     raft.read()
     raft.propose(next_record(raft, 1000))
     kinds = [type(message) for to, message in carry_out(raft) if to == "B"]
