@@ -222,7 +222,7 @@ class Leader:
         if progress.has_room != reply.has_room:
             progress.has_room = reply.has_room
             self.raft.output.has_heard_of_room = True
-        if reply.round > progress.round:
+        if reply.voting and reply.round > progress.round:  # what it says without a vote must not count when it has one
             progress.round = reply.round
             self.rounds.maybe_confirm()
 

@@ -2,9 +2,9 @@
 
 **S** A round is confirmed when a majority, this node included, has answered it. One is on its way at a time; what
 arrives meanwhile shares the next. Every Append and every heartbeat carries the number of the latest round, and whoever
-answers counts. For a round's sake alone no more members are asked than it takes, the quickest; all others when it is
-not confirmed within PATIENCE_MS, and then all of them at once for a while. (Of three members one answers instead of
-two: with all of them and the clients on two cores, a seventh more GETs.)
+answers counts. For a round's sake alone no more members are asked than it takes, the quickest. Who that is turns out
+once in COMPARE_INTERVAL_MS, when all are asked. All are asked, too, when a round is late, and then in each for a while.
+(Of three members one answers instead of two: with all of them and the clients on two cores, a seventh more GETs.)
 """
 
 from __future__ import annotations
@@ -19,27 +19,30 @@ if TYPE_CHECKING:
     from kvnode.raft.leader import Leader
 
 PATIENCE_MS: Final = 5.0
-"""Longer than a round takes within a data center. Where it takes longer, it takes so much longer once in ASK_ALL_MS."""
-ASK_ALL_MS: Final = 1000.0
+"""Longer than a round takes within a data center. Where rounds take longer, or who is asked is silent, this passes
+before the others are asked; after that all are asked for LATE_MS."""
+LATE_MS: Final = 1000.0
+COMPARE_INTERVAL_MS: Final = 1000.0
 
 
 class Rounds:
     """`number`: the latest round. `overdue_ms`: when all are asked, if it is not confirmed before."""
 
-    def __init__(self, leader: Leader) -> None:
-        self.leader = leader
-        self.raft = leader.raft
+    def __init__(self, leading: Leader) -> None:
+        self.leading = leading
+        self.raft = leading.raft
         self.number = self.raft.next_ticket()
         self.overdue_ms = inf
         self._in_flight = self._is_unsent = self._is_wanted = False
         self._quickest_first = list(self.raft.peers)
-        self._ask_all_until_ms = self.raft.now_ms + ASK_ALL_MS  # who is quick is not known yet
+        self._is_comparing = False  # all were asked in the round on its way
+        self._late_until_ms = self._compare_due_ms = -inf
         self._questions: dict[str, tuple[int, int, int]] = {}  # member -> (question, commit seq on arrival, round)
         self._early_questions: dict[str, int] = {}
 
     def read(self) -> int | None:
         """The round that confirms a read which arrives now. **S** None until an entry of this term is committed."""
-        if not self.leader.has_committed:
+        if not self.leading.has_committed:
             return None
         if not self._in_flight:
             self._start()
@@ -55,7 +58,7 @@ class Rounds:
     # A follower's reads: its question is worth as much as its answer to a round.
 
     def on_question(self, peer: str, question: int) -> None:
-        if self.leader.has_committed:
+        if self.leading.has_committed:
             self._take_question(peer, question)
         else:
             self._early_questions[peer] = question
@@ -69,7 +72,7 @@ class Rounds:
 
     def _take_question(self, peer: str, question: int) -> None:
         raft = self.raft
-        if raft.quorum <= 2 and self.leader.progress[peer].voting:
+        if raft.quorum <= 2 and self.leading.progress[peer].voting:
             # **S** Who asks had no newer term when it did: with this node a majority, so nobody else can have committed
             # anything before the question. (Without the right to vote it may have forgotten a newer term.)
             raft.emit(peer, m.ReadAnswer(raft.term, question, raft.commit_seq))
@@ -84,21 +87,25 @@ class Rounds:
     # Asking
 
     def whom_to_ask(self) -> Sequence[str]:
-        """At the end of a turn: the members that a heartbeat must reach for the round's sake."""
+        """The members that a heartbeat must reach for the round's sake. Once at the end of each turn: the time that the
+        round is given begins with it."""
         now_ms = self.raft.now_ms
         if self._is_unsent:
-            if now_ms < self._ask_all_until_ms:
-                return self.raft.peers
-            self.overdue_ms = now_ms + PATIENCE_MS
-            return self._enough()
-        if now_ms < self.overdue_ms:
+            self._is_comparing = now_ms < self._late_until_ms or now_ms >= self._compare_due_ms
+            if not self._is_comparing:
+                self.overdue_ms = now_ms + PATIENCE_MS
+                return self._enough()
+            self._compare_due_ms = now_ms + COMPARE_INTERVAL_MS
+        elif now_ms < self.overdue_ms:
             return ()
-        self.overdue_ms = inf
-        self._ask_all_until_ms = now_ms + ASK_ALL_MS
+        else:
+            self.overdue_ms = inf
+            self._is_comparing = True
+            self._late_until_ms = now_ms + LATE_MS
         return self.raft.peers
 
     def _enough(self) -> list[str]:
-        raft, progress = self.raft, self.leader.progress
+        raft, progress = self.raft, self.leading.progress
         able = [peer for peer in self._quickest_first if peer in raft.links and progress[peer].voting]
         return able[: raft.quorum - 1]
 
@@ -114,15 +121,15 @@ class Rounds:
             return
         raft, number = self.raft, self.number
         confirmed = 1
-        for progress in self.leader.progress.values():
+        for progress in self.leading.progress.values():
             if progress.voting and progress.round >= number:
                 confirmed += 1
         if confirmed < raft.quorum:
             return
         self._in_flight = False
         self.overdue_ms = inf
-        if raft.now_ms < self._ask_all_until_ms:
-            self._quickest_first.sort(key=lambda peer: self.leader.progress[peer].round < number)
+        if self._is_comparing:
+            self._quickest_first.sort(key=lambda peer: self.leading.progress[peer].round < number)
         raft.output.reads_ready.append((number, raft.commit_seq))
         for peer, (question, seq, round_number) in list(self._questions.items()):
             if round_number <= number:
