@@ -1,8 +1,11 @@
-"""Commands per second and their latency, all systems in turn: SET and GET, by clients, pipelines, sizes and nodes."""
+"""Commands per second and their latency, all systems in turn: SET and GET, by clients, pipelines, sizes and nodes.
+
+In two parts, so that nobody runs beside those that are compared: with all peers, then with Redis alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -51,10 +54,12 @@ def all_nodes(kvnode: Kvnode) -> list[str]:
     return list(kvnode.names)
 
 
-WORKS = (
+AMONG_ALL = (
     *(Work(f"set/{clients}", (*ALL, ALONE) if clients == 50 else ALL, clients) for clients in CLIENTS),
-    Work("set 16", REDIS, pipeline=16),
     Work("set at follower", OURS, at=one_follower),
+)
+BESIDE_REDIS = (
+    Work("set 16", REDIS, pipeline=16),
     Work("get", REDIS, is_get=True),
     Work("get 16", REDIS, pipeline=16, is_get=True),
     Work("get spread", OURS, is_get=True, at=all_nodes),
@@ -64,9 +69,13 @@ WORKS = (
 
 
 def measure(bench: Bench) -> Measured:
+    yield from compare(bench, AMONG_ALL, [bench.kvnode(), bench.redis(), bench.etcd(), bench.pysyncobj()])
+    yield from compare(bench, BESIDE_REDIS, [bench.kvnode("kvnode-2"), bench.redis("redis-2")])
+
+
+def compare(bench: Bench, works: Sequence[Work], made: Sequence[Servers | None]) -> Measured:
     """Each round: each work at each system, one directly after the other."""
     with ExitStack() as stack:
-        made = (bench.kvnode(), bench.redis(), bench.etcd(), bench.pysyncobj())
         systems = {item.label: stack.enter_context(item) for item in made if item is not None}
         if "redis" in systems:
             systems[ALONE] = systems["redis"]
@@ -74,7 +83,7 @@ def measure(bench: Bench) -> Measured:
             for label in ("kvnode", "redis"):
                 if label in systems:
                     systems[label].fill(KEYS)
-            for work in WORKS:
+            for work in works:
                 yield from one_round(bench, work, systems, number)
         kvnode = systems["kvnode"]
         assert isinstance(kvnode, Kvnode)

@@ -28,11 +28,13 @@ class CatchUp:
                 self._entries_before, self._bytes_before = self.entries_received, self.bytes_received
             self._to = to_seq
 
-    def received(self, record: Record) -> None:
-        """A record was appended that a leader sent."""
-        if record.first_seq <= self._to:
-            self.entries_received += min(record.last_seq, self._to) - record.first_seq + 1
-            self.bytes_received += record.size
+    def received(self, record: Record) -> bool:
+        """A record was appended that a leader sent: whether it is one that was missed."""
+        if record.first_seq > self._to:
+            return False
+        self.entries_received += min(record.last_seq, self._to) - record.first_seq + 1
+        self.bytes_received += record.size
+        return True
 
     def on_durable(self, seq: int, now_ms: float, note: Callable[[str, str, dict[str, object]], None]) -> None:
         if not self._to or seq < self._to:

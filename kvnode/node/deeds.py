@@ -50,10 +50,18 @@ class HoledLog(Protocol):
 
 
 class AppendRecords:
-    __slots__ = ("records",)
+    """`is_missed`: all of them are ones that this node had missed, so that nobody waits for them."""
 
-    def __init__(self, records: list[Record]) -> None:
+    __slots__ = ("is_missed", "records")
+
+    def __init__(self, records: list[Record], *, is_missed: bool = False) -> None:
         self.records = records
+        self.is_missed = is_missed
+
+    def add(self, records: list[Record], *, is_missed: bool) -> None:
+        """Make these durable with the others."""
+        self.records += records
+        self.is_missed = self.is_missed and is_missed
 
     def perform(self, log: Log) -> Event:
         log.append(self.records)

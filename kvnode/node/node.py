@@ -270,14 +270,14 @@ class Node:
             if isinstance(deed, Record):
                 self.tail.append(deed)
                 self.applier.append(deed)
-                if not self.raft.leading:
-                    self.catch_up.received(deed)
+                is_missed = not self.raft.leading and self.catch_up.received(deed)
                 self._log_time_ms = max(deed.time_ms, self._log_time_ms + self.now_ms - self._log_time_at_ms)
                 self._log_time_at_ms = self.now_ms
-                if disk and isinstance(disk[-1], AppendRecords):
-                    disk[-1].records.append(deed)
+                last = disk[-1] if disk else None
+                if isinstance(last, AppendRecords):
+                    last.add([deed], is_missed=is_missed)
                 else:
-                    disk.append(AppendRecords([deed]))
+                    disk.append(AppendRecords([deed], is_missed=is_missed))
             elif isinstance(deed, Cut):
                 self.tail.truncate_suffix(deed.after_seq)
                 self.applier.truncate_suffix(deed.after_seq)

@@ -9,6 +9,7 @@ failure: see writing.py.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
@@ -47,6 +48,8 @@ class Worker:
             while (deeds := self._take()) is not None:
                 if deeds:
                     performer.perform(deeds)
+                    if performer.rest_s:
+                        time.sleep(performer.rest_s)
                 else:
                     performer.pause()
         except BaseException as error:  # no thread above this one could handle it
@@ -66,7 +69,7 @@ class Worker:
             if isinstance(deed, AppendRecords):
                 size += sum([record.size for record in deed.records])
             if isinstance(deed, AppendRecords) and isinstance(last, AppendRecords):
-                last.records.extend(deed.records)
+                last.add(deed.records, is_missed=deed.is_missed)
             else:
                 deeds.append(deed)
             if self._queue.empty() or size >= GROUP_BYTES:

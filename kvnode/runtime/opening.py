@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from random import Random, SystemRandom
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from kvnode.config import Config
 from kvnode.log.errors import DamageError, DiskError, LogError
@@ -24,6 +30,10 @@ from kvnode.store.limits import Limits
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """What the hot path allocates has no cycles: collections are for the rest, and rare."""
+
+
+NICENESS: Final = 10
+T = TypeVar("T")
 
 
 class StartError(Exception):
@@ -67,7 +77,7 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
             on_record=applier.recover,
         )
 
-    recovered = await asyncio.to_thread(read)
+    recovered = await below_others(read)
     gc.collect()
     gc.freeze()  # what was loaded stays: no collection needs to look at it
     _report_opened(recovered, logger)
@@ -95,6 +105,25 @@ async def _open_node(config: Config, runtime: Runtime, logger: Any) -> tuple[Nod
     return node, recovered.log
 
 
+async def below_others(work: Callable[[], T]) -> T:
+    """Do something long in a thread of its own that leaves the processors to other processes: to members that serve.
+
+    In a thread that ends with it, since a priority can be lowered and not raised again."""
+    pool = ThreadPoolExecutor(1, "log reader", _lower_priority)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _lower_priority() -> None:
+    """Of this thread. Elsewhere than on Linux it would be the whole process."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # it is a favour
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + NICENESS)
+
+
 def _random() -> Random:
     """From the system once, not by a system call for each election deadline."""
     return Random(SystemRandom().getrandbits(256))
@@ -115,7 +144,7 @@ def _report_opened(recovered: Recovered, logger: Any) -> None:
 
 async def _open_set_aside(config: Config, runtime: Runtime, logger: Any) -> tuple[SetAside, DamagedLog]:
     identity = cluster_id(config.member_ids, config.cluster_name)
-    log = await asyncio.to_thread(
+    read = partial(
         DamagedLog.open,
         config.data,
         cluster_id=identity,
@@ -123,6 +152,7 @@ async def _open_set_aside(config: Config, runtime: Runtime, logger: Any) -> tupl
         members=config.member_ids,
         options=_options(config),
     )
+    log = await below_others(read)
     for hole in log.holes:
         logger.error("damage in the log", what=str(hole))
     logger.warning("set aside until the log is healed: asking the other members for the missing records")

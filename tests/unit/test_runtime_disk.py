@@ -13,9 +13,19 @@ import pytest
 from kvnode.log import DiskError, LogOptions, Record, WriteAheadLog, cluster_id, open_log
 from kvnode.log.mark import decode_mark
 from kvnode.node.deeds import AppendRecords, CutLog, Event, GrantRightToVote, ReadRecords, SaveBallot, SetAsideLog
+from kvnode.runtime import disk
 from kvnode.runtime.disk import GROUP_BYTES, Worker
 from kvnode.runtime.slow_fsyncs import INTERVAL_MS, SlowFsyncs
-from kvnode.runtime.writing import IDLE_S, RESERVE_APPEND_BYTES_MAX, RETRY_S, Performable, Reading, Writing
+from kvnode.runtime.writing import (
+    IDLE_S,
+    RESERVE_APPEND_BYTES_MAX,
+    REST_S_MAX,
+    RESTS,
+    RETRY_S,
+    Performable,
+    Reading,
+    Writing,
+)
 from tests.crash.log_maker import DIRECTORY, MEMBERS, chain, raws, segment_paths
 from tests.crash.memory_disk import MemoryDisk
 
@@ -487,6 +497,47 @@ def test_only_so_much_is_written_at_once() -> None:
     worker.stop()
     assert posted.events == [("on_blocked", ()), appended(records[2]), appended(records[4])]
     assert posted.failures == []
+
+
+def test_the_writer_rests_after_what_nobody_waits_for() -> None:
+    rig = Rig()
+    took_s = 0.002
+    clock = iter(number * took_s for number in range(100))
+    writing = Writing(rig.log, rig.events.extend, lambda: next(clock))
+    first, second, third, fourth = chain(4)
+    missed = AppendRecords([first], is_missed=True)
+    missed.add([second], is_missed=True)
+    writing.perform([missed])
+    assert writing.rest_s == pytest.approx(RESTS * took_s)
+    mixed = AppendRecords([third], is_missed=True)
+    mixed.add([fourth], is_missed=False)
+    writing.perform([mixed])
+    assert writing.rest_s == 0, "somebody waits for the fourth"
+    writing.perform([SaveBallot(3, None)])
+    assert writing.rest_s == 0
+
+
+def test_a_slow_disk_has_no_long_rests() -> None:
+    rig = Rig()
+    clock = iter((0.0, 60.0))
+    writing = Writing(rig.log, rig.events.extend, lambda: next(clock))
+    writing.perform([AppendRecords(chain(1), is_missed=True)])
+    assert writing.rest_s == REST_S_MAX
+
+
+def test_the_thread_rests_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, posted = Rig(), Posted()
+    rests: list[float] = []
+    monkeypatch.setattr(disk.time, "sleep", rests.append)
+    clock = iter((0.0, 60.0))
+    worker = Worker("writer", Writing(rig.log, posted.post_all, lambda: next(clock)), posted.fail)
+    missed, new = chain(2)
+    worker.put(AppendRecords([missed], is_missed=True))
+    posted.wait_for("on_appended")
+    worker.put(AppendRecords([new]))
+    worker.stop()
+    assert posted.events == [appended(missed), appended(new)]
+    assert rests == [REST_S_MAX]
 
 
 def test_stopping_while_the_disk_is_full_drops_what_has_no_room() -> None:
