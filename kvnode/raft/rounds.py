@@ -4,8 +4,7 @@
 arrives meanwhile shares the next. Every Append and every heartbeat carries the number of the latest round, and whoever
 answers counts. For a round's sake alone no more members are asked than it takes, the quickest. Who that is turns out
 once in COMPARE_INTERVAL_MS, when all are asked. All are asked, too, when a round is late, and for a while when two in a
-row are. (Of three members one answers instead of two: with all of them and the clients on two cores, a seventh more
-GETs.)
+row are. (Of three members one answers, not two: a tenth more GETs with all members and the clients on two cores.)
 """
 
 from __future__ import annotations
