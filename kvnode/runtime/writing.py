@@ -36,8 +36,8 @@ RESERVE_APPEND_BYTES_MAX: Final = 64 * 1024
 RESTS: Final = 2.0
 REST_S_MAX: Final = 0.01
 """After records that were missed the writer rests as many times as long as they took, up to so long. Other nodes at the
-same disk and the same processors serve meanwhile: the p99 of their writes rose to 2.1 times, not 2.6. The node is
-current a third later."""
+same disk and the same processors serve meanwhile: the p99 of their writes rose to 2.0 times, not 2.4. The node is
+current a quarter later."""
 
 
 class Performable(Protocol):
