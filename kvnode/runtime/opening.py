@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +29,9 @@ from kvnode.store.limits import Limits
 
 GC_THRESHOLDS = (50_000, 20, 100)
 """What the hot path allocates has no cycles: collections are for the rest, and rare."""
-
-
 NICENESS: Final = 10
+"""How much lower the priority of the thread is that reads the log."""
+
 T = TypeVar("T")
 
 
@@ -120,8 +119,7 @@ def _lower_priority() -> None:
     """Of this thread. Elsewhere than on Linux it would be the whole process."""
     if sys.platform == "linux":
         with suppress(OSError):  # it is a favour
-            own = os.getpriority(os.PRIO_PROCESS, 0)
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + NICENESS)
+            os.nice(NICENESS)
 
 
 def _random() -> Random:

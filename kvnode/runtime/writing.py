@@ -31,8 +31,6 @@ RETRY_S: Final = 0.25
 """How often it is tried whether there is room again."""
 RESERVE_APPEND_BYTES_MAX: Final = 64 * 1024
 """How much of the reserve appends may use in all, until it is refilled: a part, for the rest is for ballots."""
-
-
 RESTS: Final = 2.0
 REST_S_MAX: Final = 0.01
 """After records that were missed the writer rests as many times as long as they took, up to so long. Other nodes at the
