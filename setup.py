@@ -20,7 +20,7 @@ COMPILED = {
     "kvnode/net": "frames inline replies requests shapes",
     "kvnode/node": "applying catch_up deeds disk_state following joining leading links node peers reads session tail "
     "wire",
-    "kvnode/raft": "candidate core follower index leader messages rounds",
+    "kvnode/raft": "candidate core enough follower index leader messages rounds trailing",
     "kvnode/runtime": "connections disk loop slow_fsyncs writing",
     "kvnode/store": "arguments command data_commands keyspace limits numbers overlay snapshot strings table",
 }

@@ -460,6 +460,8 @@ class Leading:
                 self.node.answer(chunk, count)
             else:
                 pending.append(chunk)
+        if pending:
+            leader.trailing.send_all()
         self._waits = pending
 
     def forget(self, session: Session) -> None:

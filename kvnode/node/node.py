@@ -116,6 +116,7 @@ class Node:
                 election_timeout_ms=config.election_timeout_ms,
                 election_timeout_max_ms=config.election_timeout_max_ms,
                 window_bytes=config.catch_up_window_bytes,
+                trail_ms=config.trail_ms,
             ),
             random=random,
             now_ms=now_ms,

@@ -44,6 +44,8 @@ class Options:
     """Most bytes of records in one Append, unless one record alone is larger."""
     commit_notice_ms: float = 5
     """How long a commit may wait for an Append to tell of it, before a heartbeat does."""
+    trail_ms: float = 20
+    """How long small records may wait to be sent to members that a majority does without; 0: not at all."""
 
 
 @dataclass(frozen=True, slots=True)

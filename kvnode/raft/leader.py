@@ -1,4 +1,5 @@
-"""Leading a term: send records to each member in a window, count what is durable, hand over. Reads: rounds.py.
+"""Leading a term: send records to each member in a window, count what is durable, hand over. Reads: rounds.py. Who
+is sent records later than others: trailing.py.
 
 The state of leadership lives and ends with this object. Two numbers per member tell all of replication: `match_seq`,
 what it has acknowledged in this term, and `sent_seq`, what is on its way. A member that is not `streaming` is asked
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvnode.raft import messages as m
 from kvnode.raft.rounds import Rounds
+from kvnode.raft.trailing import Trailing
 
 if TYPE_CHECKING:
     from kvnode.raft.core import Raft
@@ -37,6 +39,7 @@ class Progress:
         "peer",
         "probe_after_ms",
         "progress_ms",
+        "reads_until_ms",
         "round",
         "sent_seq",
         "streaming",
@@ -56,6 +59,7 @@ class Progress:
         self.progress_ms = now_ms
         self.probe_after_ms = probe_after_ms
         self.round = 0
+        self.reads_until_ms = 0.0
         self.commit_told = 0
         self.catch_up_from = self.catch_up_to = 0
         self.catch_up_started_ms = now_ms
@@ -87,6 +91,7 @@ class Leader:
         self._quorum_due_ms = raft.now_ms + raft.options.election_timeout_max_ms
         self._commit_notice_due_ms: float | None = None
         self.rounds = Rounds(self)
+        self.trailing = Trailing(self)
         self._transfer_to: str | None = None
         self._transfer_sent = self._transfer_needs_room = False
         self._transfer_deadline_ms = 0.0
@@ -279,11 +284,13 @@ class Leader:
         notice_due = self._commit_notice_due_ms is not None and raft.now_ms >= self._commit_notice_due_ms
         untold = False
         to_ask = self.rounds.whom_to_ask()
+        self.trailing.begin()
         for progress in self.progress.values():
             if progress.peer not in raft.links:
                 continue
-            carried = self._replicate(progress)
-            behind = progress.commit_told < min(raft.commit_seq, progress.match_seq)
+            is_held_back = progress.sent_seq < raft.index.last_seq and self.trailing.holds_back(progress)
+            carried = not is_held_back and self._replicate(progress)
+            behind = not is_held_back and progress.commit_told < min(raft.commit_seq, progress.match_seq)
             if beat or (not carried and progress.peer in to_ask) or (behind and notice_due):
                 self._heartbeat(progress)
             elif behind:
@@ -359,7 +366,8 @@ class Leader:
     # Time and links
 
     def deadline_ms(self) -> float:
-        due = min(self._heartbeat_due_ms, self._quorum_due_ms, self.rounds.overdue_ms)
+        due = min(self._heartbeat_due_ms, self._quorum_due_ms, self.rounds.enough.overdue_ms)
+        due = min(due, self.trailing.due_ms, self.trailing.enough.overdue_ms)
         return due if self._commit_notice_due_ms is None else min(due, self._commit_notice_due_ms)
 
     def tick(self) -> None:
@@ -379,6 +387,8 @@ class Leader:
         progress.streaming = progress.is_positioned = False
         if up:
             self._heartbeat(progress)
+        else:
+            self.trailing.send_all()
 
     def has_live_leader(self) -> bool:
         return True

@@ -2,43 +2,34 @@
 
 **S** A round is confirmed when a majority, this node included, has answered it. One is on its way at a time; what
 arrives meanwhile shares the next. Every Append and every heartbeat carries the number of the latest round, and whoever
-answers counts. For a round's sake alone no more members are asked than it takes, the quickest. Who that is turns out
-once in COMPARE_INTERVAL_MS, when all are asked. All are asked, too, when a round is late, and for a while when two in a
-row are. (Of three members one answers, not two: a tenth more GETs with all members and the clients on two cores.)
+answers counts. For a round's sake alone no more members are asked than it takes: see enough.py. (Of three members one
+answers, not two: a tenth more GETs with all members and the clients on two cores.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 from kvnode.raft import messages as m
+from kvnode.raft.enough import Enough
 
 if TYPE_CHECKING:
-    from kvnode.raft.leader import Leader
+    from kvnode.raft.leader import Leader, Progress
 
-PATIENCE_MS: Final = 5.0
-"""Longer than a round takes within a data center. Where rounds take longer, or who is asked is silent, this passes
-before the others are asked."""
-ASK_ALL_MS: Final = 1000.0
-"""After two late rounds in a row: one alone was a hiccup."""
-COMPARE_INTERVAL_MS: Final = 1000.0
+READS_MS: Final = 1000.0
+"""How long after its last question a member is taken for one whose clients read."""
 
 
 class Rounds:
-    """`number`: the latest round. `overdue_ms`: when all are asked, if it is not confirmed before."""
+    """`number`: the latest round. `enough`: whom to ask."""
 
     def __init__(self, leading: Leader) -> None:
         self.leading = leading
         self.raft = leading.raft
         self.number = self.raft.next_ticket()
-        self.overdue_ms = inf
+        self.enough = Enough(leading)
         self._in_flight = self._is_unsent = self._is_wanted = False
-        self._quickest_first = list(self.raft.peers)
-        self._is_comparing = False  # all were asked in the round on its way
-        self._was_late = False
-        self._ask_all_until_ms = self._compare_due_ms = -inf
         self._questions: dict[str, tuple[int, int, int]] = {}  # member -> (question, commit seq on arrival, round)
         self._early_questions: dict[str, int] = {}
 
@@ -60,6 +51,7 @@ class Rounds:
     # A follower's reads: its question is worth as much as its answer to a round.
 
     def on_question(self, peer: str, question: int) -> None:
+        self.leading.progress[peer].reads_until_ms = self.raft.now_ms + READS_MS
         if self.leading.has_committed:
             self._take_question(peer, question)
         else:
@@ -91,27 +83,11 @@ class Rounds:
     def whom_to_ask(self) -> Sequence[str]:
         """The members that a heartbeat must reach for the round's sake. Once at the end of each turn: the time that the
         round is given begins with it."""
-        now_ms = self.raft.now_ms
+        enough = self.enough
         if self._is_unsent:
-            self._is_comparing = now_ms < self._ask_all_until_ms or now_ms >= self._compare_due_ms
-            if not self._is_comparing:
-                self.overdue_ms = now_ms + PATIENCE_MS
-                return self._enough()
-            self._compare_due_ms = now_ms + COMPARE_INTERVAL_MS
-        elif now_ms < self.overdue_ms:
-            return ()
-        else:
-            self.overdue_ms = inf
-            self._is_comparing = True
-            if self._was_late:
-                self._ask_all_until_ms = now_ms + ASK_ALL_MS
-            self._was_late = True
-        return self.raft.peers
-
-    def _enough(self) -> list[str]:
-        raft, progress = self.raft, self.leading.progress
-        able = [peer for peer in self._quickest_first if peer in raft.links and progress[peer].voting]
-        return able[: raft.quorum - 1]
+            enough.begin(_may_vote)
+            return enough.asked
+        return enough.asked if enough.is_overdue() else ()
 
     def sent(self) -> None:
         """Whom to ask has been asked."""
@@ -131,11 +107,7 @@ class Rounds:
         if confirmed < raft.quorum:
             return
         self._in_flight = False
-        self.overdue_ms = inf
-        if self._is_comparing:
-            self._quickest_first.sort(key=lambda peer: self.leading.progress[peer].round < number)
-        else:
-            self._was_late = False
+        self.enough.over(lambda progress: progress.round < number)
         raft.output.reads_ready.append((number, raft.commit_seq))
         for peer, (question, seq, round_number) in list(self._questions.items()):
             if round_number <= number:
@@ -144,3 +116,7 @@ class Rounds:
         if self._is_wanted:
             self._is_wanted = False
             self._start()
+
+
+def _may_vote(progress: Progress) -> bool:
+    return progress.voting

@@ -3,7 +3,8 @@
 A file is a run of blocks: commands, `---`, what they led to (compared, or rewritten), an empty line. No `---` where
 nothing followed. `#` begins a comment.
 
-    members A B C                  their disks are empty; options `window=bytes chunk=bytes` (an entry has 100 bytes);
+    members A B C                  their disks are empty; options `window=bytes chunk=bytes` (an entry has 100 bytes),
+                                   `trail=ms` (0: all members are sent each record at once);
     members A B C led by A         they have started, and A was elected in term 1: the beginning of many stories
     disk A: log 1 1 2*3; term 2; vote B; commit 2; no right
                                    before A starts: the terms of its records (`2*3`: one record of three entries), …
@@ -128,7 +129,9 @@ class Stage:
     def members(self, words: list[str]) -> None:
         given = dict(word.split("=") for word in words if "=" in word)
         options = Options(
-            window_bytes=int(given.get("window", 4 * 1024 * 1024)), chunk_bytes=int(given.get("chunk", 256 * 1024))
+            window_bytes=int(given.get("window", 4 * 1024 * 1024)),
+            chunk_bytes=int(given.get("chunk", 256 * 1024)),
+            trail_ms=float(given.get("trail", 0)),
         )
         names = words[: words.index("led")] if "led" in words else words
         self.cluster = Cluster([name for name in names if "=" not in name], options)

@@ -26,7 +26,11 @@ class Schedule:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         count = self.random.choice([3, 3, 3, 4, 5])
-        options = Options(window_bytes=self.random.choice([300, 10_000]), chunk_bytes=self.random.choice([100, 1_000]))
+        options = Options(
+            window_bytes=self.random.choice([300, 10_000]),
+            chunk_bytes=self.random.choice([100, 1_000]),
+            trail_ms=self.random.choice([0, 20]),
+        )
         self.cluster = Cluster("ABCDE"[:count], options)
         self.steps = [
             (self.deliver_any, 40),

@@ -165,6 +165,7 @@ class Host:
             election_timeout_ms=options.election_ms,
             election_timeout_max_ms=2 * options.election_ms,
             scrub_pause_ms=options.scrub_pause_ms,
+            trail_ms=options.trail_ms,
         )
         applier = Applier(KeySpace(Limits(config.key_bytes_max, config.value_bytes_max)))
 

@@ -71,6 +71,7 @@ class Options:
     forge_every_ms: float
     clock_drift: float
     """The monotonic clock of a member is wrong by up to this share, and begins anywhere."""
+    trail_ms: int
 
     def __str__(self) -> str:
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
@@ -155,4 +156,5 @@ def draw(seed: int) -> Options:
         scrub_pause_ms=pick((200, 1000, 3_600_000)),
         forge_every_ms=pick((DAMAGE_NONE, DAMAGE_NONE, 3000)),
         clock_drift=pick((0, 0, 0.01, 0.05)),
+        trail_ms=pick((0, 20, 20, 200)),
     )

@@ -48,6 +48,7 @@ def draw(seed: int, number: int, kinds: list[str], members: int | None = None) -
         "catch_up_window_bytes": pick((1024, 65_536, 4 * MIB)),
         "scrub_pause_ms": pick((200, 1000, 3000)),
         "scrub_bytes_per_second": pick((100_000, 4 * MIB)),
+        "trail_ms": pick((0, 20, 20, 200)),
     }
     ids = "ABCDE"[: members or pick((3, 3, 3, 5))]
     on = [kind for kind in kinds if random.random() < 0.5]

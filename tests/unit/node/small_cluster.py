@@ -447,14 +447,14 @@ def _plain(reply: Any) -> Any:
 
 
 class Cluster:
-    """`settings`: keys of the configuration. `may_vote=False`: disks without a past. `data`: where real files are to
-    be, else the disks are in memory. `down`: members that are not started yet."""
+    """`settings`: keys of the configuration; no member trails unless they say so. `may_vote=False`: disks without a
+    past. `data`: where real files are to be, else the disks are in memory. `down`: members that are not started yet."""
 
     def __init__(
         self, ids: str = "ABC", *, may_vote: bool = True, down: str = "", data: Path | None = None, **settings: Any
     ) -> None:
         self.data = data
-        self.settings = settings
+        self.settings = {"trail_ms": 0, **settings}
         self.now_ms = 1000.0
         self.members = tuple(Member(id, "host", 3000 + k, "host", 13000 + k) for k, id in enumerate(ids))
         self.cluster_id = cluster_id(ids)

@@ -33,6 +33,15 @@ def test_it_returns_as_soon_as_the_count_is_reached() -> None:
     assert client.take() == [2, b"PONG"]
 
 
+def test_members_that_trail_are_not_waited_for() -> None:
+    cluster = led_by("A", trail_ms=1000)
+    client = cluster.client("A")
+    client.ask("SET k 1")  # goes to all, to see who is the quickest
+    client.ask("SET k 2")
+    assert client.ask("WAIT 0 0") == 1  # one of them trails
+    assert client.ask("WAIT 2 0") == 2
+
+
 def test_it_waits_for_writes_that_are_pipelined_before_it() -> None:
     cluster = led_by("A")
     cluster.stop_disk("B", "C")

@@ -1,0 +1,68 @@
+"""Whom to ask for what takes a majority: as many members as that needs, the quickest.
+
+Who that is turns out once in COMPARE_INTERVAL_MS, when all are asked. All are asked, too, when an answer is late, and
+for a while when two in a row are. It only chooses whom to trouble: what makes a majority is counted elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from kvnode.raft.leader import Leader, Progress
+
+PATIENCE_MS: Final = 5.0
+"""Longer than an answer takes within a data center, an fsync included. Where it takes longer, or who is asked is
+silent, this passes before the others are asked."""
+ASK_ALL_MS: Final = 1000.0
+"""After two late answers in a row: one alone was a hiccup."""
+COMPARE_INTERVAL_MS: Final = 1000.0
+
+
+class Enough:
+    """`asked`: the members that are asked now. `overdue_ms`: when all are, if it is not over before."""
+
+    def __init__(self, leading: Leader) -> None:
+        self.leading = leading
+        self.raft = leading.raft
+        self.asked: Sequence[str] = self.raft.peers
+        self.overdue_ms = inf
+        self._quickest_first = list(self.raft.peers)
+        self._is_comparing = False  # all were asked
+        self._was_late = False
+        self._ask_all_until_ms = self._compare_due_ms = -inf
+
+    def begin(self, is_able: Callable[[Progress], bool]) -> None:
+        """Something is asked now: of whom."""
+        now_ms = self.raft.now_ms
+        self._is_comparing = now_ms < self._ask_all_until_ms or now_ms >= self._compare_due_ms
+        if self._is_comparing:
+            self._compare_due_ms = now_ms + COMPARE_INTERVAL_MS
+            self.asked = self.raft.peers
+            return
+        self.overdue_ms = now_ms + PATIENCE_MS
+        progress = self.leading.progress
+        able = [peer for peer in self._quickest_first if peer in self.raft.links and is_able(progress[peer])]
+        self.asked = able[: self.raft.quorum - 1]
+
+    def is_overdue(self) -> bool:
+        """Whether it has just become late, and all are asked now."""
+        if self.raft.now_ms < self.overdue_ms:
+            return False
+        self.overdue_ms = inf
+        self._is_comparing = True
+        if self._was_late:
+            self._ask_all_until_ms = self.raft.now_ms + ASK_ALL_MS
+        self._was_late = True
+        self.asked = self.raft.peers
+        return True
+
+    def over(self, is_missing: Callable[[Progress], bool]) -> None:
+        """A majority has answered; `is_missing`: whether a member has not."""
+        self.overdue_ms = inf
+        if self._is_comparing:
+            self._quickest_first.sort(key=lambda peer: is_missing(self.leading.progress[peer]))
+        else:
+            self._was_late = False
