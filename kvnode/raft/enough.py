@@ -43,12 +43,13 @@ class Enough:
             self.asked = self.raft.peers
             return
         self.overdue_ms = now_ms + PATIENCE_MS
-        progress = self.leading.progress
-        able = [peer for peer in self._quickest_first if peer in self.raft.links and is_able(progress[peer])]
-        self.asked = able[: self.raft.quorum - 1]
+        raft, progress = self.raft, self.leading.progress
+        able = [peer for peer in self._quickest_first if peer in raft.links and is_able(progress[peer])]
+        count = raft.quorum - 1
+        self.asked = able[:count] if len(able) >= count else raft.peers
 
-    def is_overdue(self) -> bool:
-        """Whether it has just become late, and all are asked now."""
+    def note_late(self) -> bool:
+        """Ask all when it is late. Whether it has just become so."""
         if self.raft.now_ms < self.overdue_ms:
             return False
         self.overdue_ms = inf

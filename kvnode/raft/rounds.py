@@ -87,7 +87,7 @@ class Rounds:
         if self._is_unsent:
             enough.begin(_may_vote)
             return enough.asked
-        return enough.asked if enough.is_overdue() else ()
+        return enough.asked if enough.note_late() else ()
 
     def sent(self) -> None:
         """Whom to ask has been asked."""

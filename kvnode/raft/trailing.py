@@ -49,8 +49,7 @@ class Trailing:
             self.due_ms = inf
         if awaited_seq := self._awaited_seq:
             if raft.commit_seq < awaited_seq:
-                if enough.is_overdue():
-                    self._is_due = True
+                enough.note_late()
                 return
             enough.over(lambda progress: progress.match_seq < awaited_seq)
             self._awaited_seq = 0
@@ -61,12 +60,9 @@ class Trailing:
     def holds_back(self, progress: Progress) -> bool:
         """Whether the member, which lacks something, is not sent it yet."""
         raft, index = self.raft, self.raft.index
-        asked = self.enough.asked
         if (
             progress.must_append
-            or not progress.streaming
-            or progress.peer in asked
-            or len(asked) < raft.quorum - 1
+            or progress.peer in self.enough.asked
             or self._is_due
             or raft.now_ms < progress.reads_until_ms
             or self.leading.is_handing_over
