@@ -18,8 +18,8 @@ COMPILED = {
     "kvnode": "invariant packing record_head reply",
     "kvnode/log": "files mark notes record recovery scan segment wal watched window healing/runs viewing/compare",
     "kvnode/net": "frames inline replies requests shapes",
-    "kvnode/node": "applying catch_up deeds disk_state following joining leading links node peers reads session tail "
-    "wire",
+    "kvnode/node": "applying catch_up deeds disk_state following gets joining leading links node peers reads session "
+    "tail wire",
     "kvnode/raft": "candidate core enough follower index leader messages rounds trailing",
     "kvnode/runtime": "connections disk loop slow_fsyncs writing",
     "kvnode/store": "arguments command data_commands keyspace limits numbers overlay snapshot strings table",

@@ -31,7 +31,7 @@ NULL_BYTES: Final = {RESP2: b"$-1\r\n", RESP3: b"_\r\n"}
 SLICE_ELEMENTS: Final = 5_000
 """Elements of an array that are encoded at once: a millisecond or two."""
 
-_SMALL_BULKS: Final = [b"$%d\r\n" % size for size in range(1024)]
+SMALL_BULKS: Final = [b"$%d\r\n" % size for size in range(1024)]
 # Counts of keys, results of EXISTS and DEL: most integers are small.
 _SMALL_INTEGERS: Final = tuple(b":%d\r\n" % number for number in range(256))
 _NO_LINE_ENDS: Final = str.maketrans("\r\n", "  ")
@@ -43,7 +43,7 @@ def encode(reply: Reply, protocol: int) -> bytes:
         return OK_BYTES
     if isinstance(reply, bytes):
         size = len(reply)
-        return _SMALL_BULKS[size] + reply + b"\r\n" if size < len(_SMALL_BULKS) else b"$%d\r\n%b\r\n" % (size, reply)
+        return SMALL_BULKS[size] + reply + b"\r\n" if size < len(SMALL_BULKS) else b"$%d\r\n%b\r\n" % (size, reply)
     if reply is None:
         return NULL_BYTES[protocol]
     if isinstance(reply, int):

@@ -24,12 +24,12 @@ than to read a command without."""
 class Shape:
     """`size`: bytes of one such command. `misses`: how often it was tried in vain."""
 
-    __slots__ = ("_ends", "_heads", "_name", "misses", "size")
+    __slots__ = ("_blank", "_ends", "_heads", "misses", "size")
 
     def __init__(self, command: list[bytes]) -> None:
         """The shape of `command`, which has an argument at least."""
         name = command[0]
-        self._name = name
+        self._blank = [name] * len(command)
         self._heads: list[bytes] = []  # what stands before each argument
         self._ends: list[int] = []  # how far from where that begins the argument goes
         self.size = 0
@@ -44,27 +44,27 @@ class Shape:
             head = b"\r\n"
 
     def __repr__(self) -> str:
-        return f"shape of {self._name!r:.50}, {len(self._heads)} pieces, {self.size} bytes"
+        return f"shape of {self._blank[0]!r:.50}, {len(self._heads)} pieces, {self.size} bytes"
 
     def read(self, data: bytes) -> list[list[bytes]] | None:
         """The commands, if `data` is some of this shape one after the other and nothing else; None otherwise."""
         if not data.endswith(b"\r\n"):
             return None
         commands: list[list[bytes]] = []
-        heads, ends, name = self._heads, self._ends, self._name
+        heads, ends, blank = self._heads, self._ends, self._blank
         pieces = len(heads)
         data = b"\r\n" + data  # so that each command is what follows a CRLF, up to the next
         position = 0
         size = len(data) - 2
         while position < size:
-            command = [name]
+            command = blank[:]
             for i in range(pieces):
                 head = heads[i]
                 start = position + len(head)
                 if data[position:start] != head:
                     return None
                 position += ends[i]
-                command.append(data[start:position])
+                command[i + 1] = data[start:position]
             commands.append(command)
         return commands if position == size else None
 

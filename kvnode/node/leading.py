@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 from kvnode.invariant import InvariantError
 from kvnode.log.record import encode as encode_record
 from kvnode.net.refused import Refused
-from kvnode.net.replies import encode
+from kvnode.net.replies import NULL_BYTES, encode
+from kvnode.node.gets import run_gets
 from kvnode.node.session import REPLY_BYTES_MAX, Arrival, Chunk, Group, Session
 from kvnode.reply import CommandError, Reply
 from kvnode.store.arguments import parse_int64
@@ -124,7 +125,17 @@ class Leading:
         end = start + 1 if skips_reply else min(len(commands), start + self.node.budget)
         row, name, count = self._last_row, self._last_name, self._last_count
         reads_through = not session.reads_locally
-        for i in range(start, end):
+        reply_bytes_max = REPLY_BYTES_MAX
+        if row is GET and is_plain and reads_through and not overlay.holds_changes:
+            null = NULL_BYTES[protocol]
+            data, position = run_gets(overlay.keyspace.values, name, commands, start, end, null, reply_bytes_max)
+            if position > start:
+                reads = True
+                replies.append(data)
+                reply_bytes = len(data)
+                if reply_bytes > reply_bytes_max:
+                    end = position
+        for i in range(position, end):
             command = commands[i]
             reply: Reply
             try:
@@ -167,11 +178,11 @@ class Leading:
             encoded = encode(reply, protocol) if is_plain else session.encode(reply, self._seq_of_reply(session, wrote))
             replies.append(encoded)
             reply_bytes += len(encoded)
-            if reply_bytes > REPLY_BYTES_MAX:
+            if reply_bytes > reply_bytes_max:
                 break
         if replies:
             self.node.take(session, arrival, position - start)
-            if len(replies) != len(commands):
+            if position - start != len(commands):
                 chunk.commands = commands[start:position]
             if not measures:
                 self._open_bytes += arrival.size

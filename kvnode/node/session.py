@@ -60,7 +60,7 @@ class Group:
 
 class Chunk:
     """`commands` as they came, so that they can be run again if they certainly have not taken effect. `replies` are
-    encoded, one per command. `gates`: how many conditions are still to come true. `group`: the record that it waits
+    encoded, and in order. `gates`: how many conditions are still to come true. `group`: the record that it waits
     for."""
 
     is_blocker = False

@@ -4,12 +4,12 @@ A dict holds the values. An ordered index of the keys serves SCAN, RANGE, KEYS a
 with each new key would cost more than the write itself, so it is lazy: `_touched` collects the keys that came or went
 since, and `merge_some` brings the index up to date, in idle moments and before an ordered read.
 
-    _values     key -> value, the truth
+    values     key -> value, the truth
     _index      SortedList of the keys as of the last merge
     _touched    key -> False: came since the last merge; True: went since. A key that came and went again is in neither,
-                so that this never grows beyond the keys of `_values` and `_index`
+                so that this never grows beyond the keys of `values` and `_index`
 
-    always:     keys of _values  ==  _index - {went} + {came}
+    always:     keys of values  ==  _index - {went} + {came}
 
 Nothing here takes long at once, however many keys there are: merging, the freeing of what FLUSHALL removed, and ordered
 reads (snapshot.py) all go slice by slice, and the caller decides when.
@@ -34,7 +34,7 @@ FREE_SLICE: Final = 10_000  # keys; half a microsecond each
 class KeySpace:
     """Keys and values, changed only by `apply`."""
 
-    __slots__ = ("_garbage", "_index", "_snapshots", "_touched", "_values", "limits")
+    __slots__ = ("_garbage", "_index", "_snapshots", "_touched", "limits", "values")
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self.limits = limits
@@ -46,16 +46,16 @@ class KeySpace:
         return f"KeySpace keys={len(self)} unmerged={len(self._touched)} snapshots={len(self._snapshots)}"
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self.values)
 
     def get(self, key: bytes) -> bytes | None:
-        return self._values.get(key)
+        return self.values.get(key)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._values
+        return key in self.values
 
     def _start_empty(self) -> None:
-        self._values: dict[bytes, bytes] = {}
+        self.values: dict[bytes, bytes] = {}
         self._index: Any = SortedList()
         self._touched: dict[bytes, bool] = {}
 
@@ -67,13 +67,13 @@ class KeySpace:
         """
         try:
             for snapshot in self._snapshots:
-                snapshot.remember(entries, self._values)
+                snapshot.remember(entries, self.values)
             self._apply_all(entries)
         except (LookupError, TypeError, ValueError) as error:
             raise InvariantError(f"an entry of unknown form among {entries!r:.200}") from error
 
     def _apply_all(self, entries: Sequence[Entry]) -> None:
-        values = self._values
+        values = self.values
         for entry in entries:
             if entry[0] == "SET":
                 _, key, value = entry
@@ -83,10 +83,10 @@ class KeySpace:
                     self._came(key)
             else:
                 self._apply_other(entry)
-                values = self._values  # FLUSHALL puts another one there
+                values = self.values  # FLUSHALL puts another one there
 
     def _apply_other(self, entry: Entry) -> None:
-        values = self._values
+        values = self.values
         match entry:
             case ["UPD", key, value] if key in values:
                 values[key] = value
@@ -141,7 +141,7 @@ class KeySpace:
     def snapshot(self) -> Snapshot:
         """The key space as it is now, to be closed after use. The index must be merged: see `take_snapshot`."""
         invariant(not self._touched, "a snapshot of a key space with an index that is out of date")
-        snapshot = Snapshot(self._values, self._index, self._snapshots)
+        snapshot = Snapshot(self.values, self._index, self._snapshots)
         self._snapshots.append(snapshot)
         return snapshot
 
@@ -149,7 +149,7 @@ class KeySpace:
 
     def _throw_away(self) -> None:
         # Freeing a million keys takes a tenth of a second: it is done bit by bit. Each thing here removes one item.
-        self._garbage += [self._touched.popitem, self._index.pop, self._values.popitem]
+        self._garbage += [self._touched.popitem, self._index.pop, self.values.popitem]
         self._start_empty()
 
     def free_some(self, count: int = FREE_SLICE) -> bool:

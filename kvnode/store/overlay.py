@@ -57,9 +57,14 @@ class Overlay:
 
     # Reading
 
+    @property
+    def holds_changes(self) -> bool:
+        """Whether there is a word here that the key space does not know."""
+        return bool(self._changes or self._sealed or self._is_opaque)
+
     def get(self, key: bytes) -> bytes | None:
         """The newest value of `key`, or None; raises `seen` to where it was found."""
-        if not (self._changes or self._sealed or self._is_opaque):
+        if not self.holds_changes:
             return self.keyspace.get(key)  # nobody writes
         value = self._changes.get(key, _MISSING)
         if value is not _MISSING or self._is_opaque:

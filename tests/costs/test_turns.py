@@ -64,7 +64,7 @@ COSTS = (
         "SET 16", LEADER, "log_bytes", 16 * (VALUE_AND_KEY_BYTES + 10) + 40, "verb and lengths; header, chain and time"
     ),
     Cost("SET 16", LEADER, "peer_bytes", 2 * (16 * (VALUE_AND_KEY_BYTES + 10) + 80), "the record to two followers"),
-    Cost("SET 16", LEADER, "calls", 780, "about 45 for each command"),
+    Cost("SET 16", LEADER, "calls", 750, "about 43 for each command"),
     Cost("SET 16", FOLLOWER, "events", 2, "the Append, the completion of the disk"),
     Cost("SET 16", FOLLOWER, "turns", 2, "one for each of these"),
     Cost("SET 16", FOLLOWER, "appends", 1, "the leader's batch is written as it is"),
@@ -87,7 +87,7 @@ COSTS = (
     Cost("GET 16", LEADER, "peer_writes", 1.1, "one round for all reads of a turn, of one follower"),
     Cost("GET 16", LEADER, "peer_bytes", 32, "a heartbeat"),
     Cost("GET 16", LEADER, "client_writes", 1, "the replies of one turn leave together"),
-    Cost("GET 16", LEADER, "calls", 480, "about 30 for each command"),
+    Cost("GET 16", LEADER, "calls", 370, "about 5 for each command beside what a round costs"),
     Cost("GET 16", FOLLOWER, "calls", 140, "a heartbeat, answered on receipt"),
     Cost("GET", LEADER, "calls", 300, "what a round costs"),
     Cost("forwarded 16", FOLLOWER, "client_writes", 1, "all replies together"),
