@@ -410,13 +410,11 @@ class Raft:
         return (last_term, last_seq) >= (self.index.last_term, self.index.last_seq)
 
     def _on_pre_vote_request(self, sender: str, request: m.PreVoteRequest) -> None:
-        granted = (
-            self.may_vote
-            and request.term > self.term
-            and not self._role.has_live_leader()
-            and self._is_up_to_date(request.last_seq, request.last_term)
-        )
+        would_vote = self.may_vote and request.term > self.term and not self._role.has_live_leader()
+        granted = would_vote and self._is_up_to_date(request.last_seq, request.last_term)
         self.emit(sender, m.PreVoteReply(request.term if granted else self.term, granted))
+        if would_vote and not granted and isinstance(self._role, Follower):
+            self._role.hasten()
 
     def _on_vote_request(self, sender: str, request: m.VoteRequest) -> None:
         if not self.may_vote or (self._role.has_live_leader() and not request.transfer and request.term > self.term):

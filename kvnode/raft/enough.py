@@ -1,7 +1,8 @@
-"""Whom to ask for what takes a majority: as many members as that needs, the quickest.
+"""Whom to ask for what takes a majority: as many members as that needs beside this one, the quickest.
 
 Who that is turns out once in COMPARE_INTERVAL_MS, when all are asked. All are asked, too, when an answer is late, and
-for a while when two in a row are. It only chooses whom to trouble: what makes a majority is counted elsewhere.
+for a while when two in a row are. Where a majority is quicker without this node, one more is asked. It only chooses
+whom to trouble: what makes a majority is counted elsewhere.
 """
 
 from __future__ import annotations
@@ -16,20 +17,24 @@ if TYPE_CHECKING:
 PATIENCE_MS: Final = 5.0
 """Longer than an answer takes within a data center, an fsync included. Where it takes longer, or who is asked is
 silent, this passes before the others are asked."""
+OWN_MISSING_MIN: Final = 2
+"""Comparisons in a row that a majority was quicker without this node: once happens where all are equally quick."""
 ASK_ALL_MS: Final = 1000.0
 """After two late answers in a row: one alone was a hiccup."""
 COMPARE_INTERVAL_MS: Final = 1000.0
 
 
 class Enough:
-    """`asked`: the members that are asked now. `overdue_ms`: when all are, if it is not over before."""
+    """`asked`: the members that are asked now. `overdue_ms`: when all are, if it is not over before. `quickest_first`:
+    all members but this one; shared, so that one is asked for everything that goes on, and the others for nothing."""
 
-    def __init__(self, leading: Leader) -> None:
+    def __init__(self, leading: Leader, quickest_first: list[str]) -> None:
         self.leading = leading
         self.raft = leading.raft
         self.asked: Sequence[str] = self.raft.peers
         self.overdue_ms = inf
-        self._quickest_first = list(self.raft.peers)
+        self._quickest_first = quickest_first
+        self._own_missing = 0  # comparisons in a row
         self._is_comparing = False  # all were asked
         self._was_late = False
         self._ask_all_until_ms = self._compare_due_ms = -inf
@@ -45,7 +50,7 @@ class Enough:
         self.overdue_ms = now_ms + PATIENCE_MS
         raft, progress = self.raft, self.leading.progress
         able = [peer for peer in self._quickest_first if peer in raft.links and is_able(progress[peer])]
-        count = raft.quorum - 1
+        count = raft.quorum if self._own_missing >= OWN_MISSING_MIN else raft.quorum - 1
         self.asked = able[:count] if len(able) >= count else raft.peers
 
     def note_late(self) -> bool:
@@ -60,10 +65,11 @@ class Enough:
         self.asked = self.raft.peers
         return True
 
-    def over(self, is_missing: Callable[[Progress], bool]) -> None:
-        """A majority has answered; `is_missing`: whether a member has not."""
+    def over(self, is_missing: Callable[[Progress], bool], *, own_is_missing: bool = False) -> None:
+        """A majority has answered; `is_missing`: whether a member has not yet, `own_is_missing`: whether this node."""
         self.overdue_ms = inf
         if self._is_comparing:
+            self._own_missing = self._own_missing + 1 if own_is_missing else 0
             self._quickest_first.sort(key=lambda peer: is_missing(self.leading.progress[peer]))
         else:
             self._was_late = False

@@ -20,6 +20,8 @@ STRANGE_BACK_UPS_MAX: Final = 10
 """So many in a row are not late answers any more."""
 HOLD_BACKS_MAX: Final = 3
 """Election timeouts that a member with a stalled disk leaves to others. No more: all may be like that."""
+HASTE: Final = 10
+"""So much shorter than that of timeouts is the spread of those who hasten."""
 
 
 class Follower:
@@ -260,6 +262,13 @@ class Follower:
             raft.hold_back(self._held_back + 1)
         else:
             raft.become_candidate()
+
+    def hasten(self) -> None:
+        """There is no leader, and whose timeout was the first lacks what this node has, as a member that trails does.
+        So it is for this node to campaign: soon, though not at once, for others may have been told so too."""
+        raft, options = self.raft, self.raft.options
+        spread_ms = (options.election_timeout_max_ms - options.election_timeout_ms) / HASTE
+        self._deadline_ms = min(self._deadline_ms, raft.now_ms + spread_ms * raft.random.random())
 
     def on_vote_granted(self) -> None:
         self._deadline_ms = self.raft.election_deadline_ms()

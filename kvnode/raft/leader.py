@@ -90,8 +90,9 @@ class Leader:
         self._heartbeat_due_ms = raft.now_ms
         self._quorum_due_ms = raft.now_ms + raft.options.election_timeout_max_ms
         self._commit_notice_due_ms: float | None = None
-        self.rounds = Rounds(self)
-        self.trailing = Trailing(self)
+        quickest_first = list(raft.peers)
+        self.rounds = Rounds(self, quickest_first)
+        self.trailing = Trailing(self, quickest_first)
         self._transfer_to: str | None = None
         self._transfer_sent = self._transfer_needs_room = False
         self._transfer_deadline_ms = 0.0
@@ -288,7 +289,8 @@ class Leader:
         for progress in self.progress.values():
             if progress.peer not in raft.links:
                 continue
-            is_held_back = progress.sent_seq < raft.index.last_seq and self.trailing.holds_back(progress)
+            is_lacking = progress.streaming and progress.sent_seq < raft.index.last_seq
+            is_held_back = is_lacking and self.trailing.holds_back(progress)
             carried = not is_held_back and self._replicate(progress)
             behind = not is_held_back and progress.commit_told < min(raft.commit_seq, progress.match_seq)
             if beat or (not carried and progress.peer in to_ask) or (behind and notice_due):

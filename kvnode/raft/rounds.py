@@ -24,11 +24,11 @@ READS_MS: Final = 1000.0
 class Rounds:
     """`number`: the latest round. `enough`: whom to ask."""
 
-    def __init__(self, leading: Leader) -> None:
+    def __init__(self, leading: Leader, quickest_first: list[str]) -> None:
         self.leading = leading
         self.raft = leading.raft
         self.number = self.raft.next_ticket()
-        self.enough = Enough(leading)
+        self.enough = Enough(leading, quickest_first)
         self._in_flight = self._is_unsent = self._is_wanted = False
         self._questions: dict[str, tuple[int, int, int]] = {}  # member -> (question, commit seq on arrival, round)
         self._early_questions: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """Small records go at once to as many members as a majority needs; the others trail, and are sent several together.
 
 A write waits for a majority, and so for its quickest members. What a record costs the others, a turn and an fsync, is
-about the same for sixteen records. So they are sent what is committed `trail_ms` later, or when it has grown to
+about the same for sixteen records. So they are sent what there is `trail_ms` later, or when it has grown to
 TRAIL_BYTES_MAX: so far the third member is behind the others. Everything goes to all of them at once when a record is
 late to be committed and when a client waits for more members than a majority; and to a member whose clients read there,
 since these wait for what they read. (Three nodes and the load on two cores: a sixth more SETs of one client, an eighth
@@ -26,11 +26,12 @@ TRAIL_BYTES_MAX: Final = 32 * 1024
 class Trailing:
     """`due_ms`: when all members are sent what they lack. `enough`: who is sent it at once."""
 
-    def __init__(self, leading: Leader) -> None:
+    def __init__(self, leading: Leader, quickest_first: list[str]) -> None:
         self.leading = leading
         self.raft = leading.raft
         self.due_ms = inf
-        self.enough = Enough(leading)
+        self._bytes_max = min(TRAIL_BYTES_MAX, self.raft.options.window_bytes)
+        self.enough = Enough(leading, quickest_first)
         self._is_due = self._is_wanted = False
         self._awaited_seq = 0  # the record whose commit is awaited ends here
 
@@ -51,7 +52,8 @@ class Trailing:
             if raft.commit_seq < awaited_seq:
                 enough.note_late()
                 return
-            enough.over(lambda progress: progress.match_seq < awaited_seq)
+            own_is_missing = raft.durable_seq < awaited_seq
+            enough.over(lambda progress: progress.match_seq < awaited_seq, own_is_missing=own_is_missing)
             self._awaited_seq = 0
         if raft.commit_seq < raft.index.last_seq:
             self._awaited_seq = raft.index.last_seq
@@ -66,7 +68,7 @@ class Trailing:
             or self._is_due
             or raft.now_ms < progress.reads_until_ms
             or self.leading.is_handing_over
-            or index.bytes_until(index.last_seq) - index.bytes_until(progress.sent_seq) >= TRAIL_BYTES_MAX
+            or index.bytes_until(index.last_seq) - index.bytes_until(progress.sent_seq) >= self._bytes_max
         ):
             return False
         if self.due_ms == inf:
