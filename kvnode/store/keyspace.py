@@ -4,7 +4,7 @@ A dict holds the values. An ordered index of the keys serves SCAN, RANGE, KEYS a
 with each new key would cost more than the write itself, so it is lazy: `_touched` collects the keys that came or went
 since, and `merge_some` brings the index up to date, in idle moments and before an ordered read.
 
-    values     key -> value, the truth
+    values      key -> value, the truth; others only read it
     _index      SortedList of the keys as of the last merge
     _touched    key -> False: came since the last merge; True: went since. A key that came and went again is in neither,
                 so that this never grows beyond the keys of `values` and `_index`
