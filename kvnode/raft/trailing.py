@@ -4,8 +4,8 @@ A write waits for a majority, and so for its quickest members. What a record cos
 about the same for sixteen records. So they are sent what there is `trail_ms` later, or when it has grown to
 TRAIL_BYTES_MAX: so far the third member is behind the others. Everything goes to all of them at once when a record is
 late to be committed and when a client waits for more members than a majority; and to a member whose clients read there,
-since these wait for what they read. (Three nodes and the load on two cores: a sixth more SETs of one client, an eighth
-more of 50. Larger records gain nothing, since it is their bytes that cost.)
+since these wait for what they read. (Three nodes and the load on two cores: a fifth more SETs of one client, a
+twentieth to a tenth of 50. Larger records gain nothing, since it is their bytes that cost.)
 
 It only delays what is sent. **S** What is committed is counted as ever, in leader.py.
 """
