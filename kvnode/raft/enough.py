@@ -41,14 +41,14 @@ class Enough:
 
     def begin(self, is_able: Callable[[Progress], bool]) -> None:
         """Something is asked now: of whom."""
-        now_ms = self.raft.now_ms
+        raft, progress = self.raft, self.leading.progress
+        now_ms = raft.now_ms
         self._is_comparing = now_ms < self._ask_all_until_ms or now_ms >= self._compare_due_ms
         if self._is_comparing:
             self._compare_due_ms = now_ms + COMPARE_INTERVAL_MS
-            self.asked = self.raft.peers
+            self.asked = raft.peers
             return
         self.overdue_ms = now_ms + PATIENCE_MS
-        raft, progress = self.raft, self.leading.progress
         able = [peer for peer in self._quickest_first if peer in raft.links and is_able(progress[peer])]
         count = raft.quorum if self._own_missing >= OWN_MISSING_MIN else raft.quorum - 1
         self.asked = able[:count] if len(able) >= count else raft.peers
