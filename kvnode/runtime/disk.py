@@ -33,6 +33,11 @@ class Worker:
         self._runner = threading.Thread(target=self._run, name=name, daemon=True)
         self._runner.start()
 
+    @property
+    def thread_id(self) -> int:
+        """The kernel's."""
+        return self._runner.native_id or 0
+
     def put(self, deed: Performable) -> None:
         self._queue.put(deed)
 

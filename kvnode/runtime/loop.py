@@ -7,6 +7,7 @@ first; when it says `restart`, everything of that life is closed, and the log is
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from kvnode.log.wal import WriteAheadLog
 from kvnode.node.deeds import Event, Outputs
 from kvnode.node.node import Node
 from kvnode.node.set_aside import SetAside
+from kvnode.runtime import affinity as affinities
+from kvnode.runtime.affinity import Affinity
 from kvnode.runtime.connections import ClientConnection, LinkConnection
 from kvnode.runtime.disk import Worker
 from kvnode.runtime.loading import READING, SET_ASIDE
@@ -56,6 +59,7 @@ class Runtime:
         self._last_id = 0
         self._is_draining = False
         self._slow_fsyncs: SlowFsyncs | None = None
+        self._affinity: Affinity | None = None
 
     def next_id(self) -> int:
         self._last_id += 1
@@ -75,6 +79,9 @@ class Runtime:
         self._slow_fsyncs = None if slow is None else SlowFsyncs(slow, self.config.fsync_warn_ms)
         self._writer = Worker("log writer", Writing(log, self._post_from_thread), self._fail_from_thread)
         self._reader = Worker("log reader", Reading(log, self._post_from_thread), self._fail_from_thread)
+        stay_ms = self.config.cpu_stay_ms
+        if stay_ms and affinities.is_possible():
+            self._affinity = Affinity(threading.get_native_id(), self._writer.thread_id, stay_ms)
         for client in list(self.clients.values()) if self.node else ():
             client.loaded()
         self._turn()
@@ -87,6 +94,9 @@ class Runtime:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._affinity is not None:
+            self._affinity.free()
+            self._affinity = None
         for client in list(self.clients.values()):
             if client.loading is None:
                 del self.clients[client.id]
@@ -142,7 +152,12 @@ class Runtime:
         events, self._events = self._events, []
         try:
             now_ms = self.now_ms()
+            affinity = self._affinity
+            if affinity is not None and now_ms >= affinity.leave_ms:
+                affinity.leave(now_ms)
             outputs = self.machine.turn(now_ms, _wall() * 1000, events)
+            if affinity is not None and outputs.disk:
+                affinity.stay(now_ms)
             self._carry_out(outputs)
             if self._slow_fsyncs is not None:
                 self._warn_of_slow_fsync(self._slow_fsyncs, now_ms)

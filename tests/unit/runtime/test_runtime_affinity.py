@@ -1,0 +1,158 @@
+"""Two real threads, and the CPUs that the kernel lets them use."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from kvnode.runtime.affinity import FREE_MS, Affinity, is_possible
+
+CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+pytestmark = pytest.mark.skipif(len(CPUS) < 2 or not is_possible(), reason="needs Linux and two CPUs")
+
+HOG = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
+
+
+class Writer:
+    """A thread that waits until it may end."""
+
+    def __init__(self) -> None:
+        self._may_end = threading.Event()
+        self._thread = threading.Thread(target=self._may_end.wait)
+        self._thread.start()
+        self.id = self._thread.native_id or 0
+
+    def end(self) -> None:
+        self._may_end.set()
+        self._thread.join()
+        while Path(f"/proc/self/task/{self.id}").exists():  # the kernel takes its time
+            time.sleep(0.001)
+
+
+@pytest.fixture
+def writer() -> Iterator[Writer]:
+    writer = Writer()
+    yield writer
+    writer.end()
+    os.sched_setaffinity(0, CPUS)
+
+
+def affinity_of(writer: Writer) -> Affinity:
+    return Affinity(threading.get_native_id(), writer.id, 50.0)
+
+
+def test_both_stay_on_one_cpu_for_a_while(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+    assert affinity.leave_ms == inf
+    affinity.stay(1000.0)
+    (cpu,) = os.sched_getaffinity(0)
+    assert os.sched_getaffinity(writer.id) == {cpu}
+    assert affinity.leave_ms == 1050.0
+    affinity.stay(1040.0)
+    assert affinity.leave_ms == 1050.0, "a stay is not made longer by the next record"
+    affinity.leave(1_000_000.0)  # a long time, of which the loop has not waited a quarter
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
+    assert affinity.leave_ms == inf
+    affinity.stay(1_000_000.0)
+    assert len(os.sched_getaffinity(0)) == 1
+
+
+def test_they_stay_where_the_loop_is(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+
+    def stays_on() -> set[int]:
+        os.sched_setaffinity(0, {cpu})  # moves this thread before the call returns
+        os.sched_setaffinity(0, CPUS)  # from here on it might move again, but why
+        affinity.stay(1000.0)
+        bound = os.sched_getaffinity(writer.id)
+        assert bound == os.sched_getaffinity(0)
+        affinity.free()
+        return bound
+
+    for cpu in sorted(CPUS):
+        assert any(stays_on() == {cpu} for _ in range(100))
+
+
+def test_where_the_loop_has_to_wait_they_are_free_for_a_while(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+    affinity.stay(0.0)
+    (cpu,) = os.sched_getaffinity(0)
+    waited_ms = waits_ms()
+    with subprocess.Popen([sys.executable, "-c", HOG, str(cpu)], stdout=subprocess.PIPE) as hog:
+        assert hog.stdout is not None
+        hog.stdout.readline()
+        while waits_ms() < waited_ms + 20:
+            pass
+        hog.kill()
+    affinity.leave(50.0)
+    assert os.sched_getaffinity(0) == CPUS
+    affinity.stay(50.0 + FREE_MS - 1)
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
+    affinity.stay(50.0 + FREE_MS)
+    assert len(os.sched_getaffinity(0)) == 1
+
+
+def waits_ms() -> float:
+    times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text("ascii")
+    return int(times.split()[1]) / 1e6
+
+
+def test_who_may_use_one_cpu_only_is_left_alone(writer: Writer) -> None:
+    cpu = min(CPUS)
+    os.sched_setaffinity(0, {cpu})
+    affinity = affinity_of(writer)
+    affinity.stay(1000.0)
+    assert affinity.leave_ms == inf
+    assert os.sched_getaffinity(writer.id) == CPUS
+    os.sched_setaffinity(0, CPUS)
+    affinity.stay(1000.0 + FREE_MS)
+    assert len(os.sched_getaffinity(writer.id)) == 1, "it may use more now"
+
+
+def test_what_somebody_else_says_stands(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+    affinity.stay(1000.0)
+    (cpu,) = os.sched_getaffinity(0)
+    other = min(CPUS - {cpu})
+    os.sched_setaffinity(writer.id, {other})
+    affinity.leave(2000.0)
+    assert os.sched_getaffinity(writer.id) == {other}
+    assert os.sched_getaffinity(0) == CPUS
+
+
+def test_where_the_kernel_refuses_they_are_free(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+    writer.end()
+    affinity.stay(1000.0)
+    assert affinity.leave_ms == inf
+    assert os.sched_getaffinity(0) == CPUS
+
+
+def test_a_writer_that_ends_during_a_stay(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+    affinity.stay(1000.0)
+    writer.end()
+    affinity.leave(2000.0)
+    assert os.sched_getaffinity(0) == CPUS
+
+
+def test_no_descriptor_is_left(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+    affinity.stay(0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        affinity.leave(1000.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    affinity.stay(1000.0 + FREE_MS - 1)
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
