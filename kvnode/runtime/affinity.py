@@ -2,8 +2,9 @@
 
 They take turns in any case, for Python lets one thread run at a time. Where one wakes the other on another CPU, which
 sleeps, that takes some 40 µs, and the caches there know nothing; on the same CPU it takes 5 µs, since the first is
-about to sleep. Left alone, the kernel prefers the CPU that is idle. (Three nodes and the load on two CPUs: a sixth more
-SETs of one client, and of ten, a tenth of 50.)
+about to sleep. Left alone, the kernel prefers the CPU that is idle. (Three nodes and the load on two CPUs, nothing else
+on them: a sixth more SETs of one client, an eighth of ten, a twentieth to a tenth of 50. With more beside them less: 5,
+10 and 0 percent.)
 
 Which CPU is for the kernel to say: after every stay both threads may go anywhere, and where the loop is when it hands
 over the next record, there they stay. Where the loop had to wait for its CPU they are free for a while: then there is
