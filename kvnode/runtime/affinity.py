@@ -57,9 +57,9 @@ class Affinity:
             return
         try:
             self._allowed = os.sched_getaffinity(0)
-            if len(self._allowed) > 1:
+            self._cpu = self._current_cpu()
+            if len(self._allowed) > 1 and self._cpu in self._allowed:  # it is -1 where the system does not say
                 self._came_ms, self._waited_ms = now_ms, self._read_waited_ms()
-                self._cpu = self._current_cpu()
                 self.leave_ms = now_ms + self._stay_ms
                 for thread in self._threads:
                     os.sched_setaffinity(thread, {self._cpu})

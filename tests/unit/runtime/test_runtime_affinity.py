@@ -118,6 +118,14 @@ def test_who_may_use_one_cpu_only_is_left_alone(writer: Writer) -> None:
     assert len(os.sched_getaffinity(writer.id)) == 1, "it may use more now"
 
 
+def test_where_the_system_does_not_say_which_cpu_they_are_free(writer: Writer) -> None:
+    affinity = affinity_of(writer)
+    affinity._current_cpu = lambda: -1
+    affinity.stay(1000.0)
+    assert affinity.leave_ms == inf
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
+
+
 def test_what_somebody_else_says_stands(writer: Writer) -> None:
     affinity = affinity_of(writer)
     affinity.stay(1000.0)
