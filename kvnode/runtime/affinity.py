@@ -6,49 +6,48 @@ about to sleep. Left alone, the kernel prefers the CPU that is idle. (Three node
 on them: a sixth more SETs of one client, an eighth of ten, a twentieth to a tenth of 50. With more beside them less: 5,
 10 and 0 percent.)
 
-Which CPU is for the kernel to say: after every stay both threads may go anywhere, and where the loop is when it hands
-over the next record, there they stay. Where the loop had to wait for its CPU they are free for a while: then there is
-no CPU to spare, and the kernel knows better. Without records they are free, too.
+Which CPU is for the kernel to say: after every stay both threads may go anywhere for a moment, and where the loop is
+when it hands over the next record, there they stay. Where one of them had to wait for its CPU they are free for longer:
+then there is none to spare, and the kernel knows better. Without records they are free, too.
 
-It is a matter of speed alone: where the kernel refuses, both stay free. A thread that starts during a stay inherits
-it.
+It is a matter of speed alone: where the kernel refuses, both stay free. A thread that starts during a stay inherits it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Final
 
+GAP_MS: Final = 2.0
+"""How long the threads are free after each stay. A thread that runs is not moved: they have to sleep meanwhile."""
 CONTENDED: Final = 0.25
-"""Time that the loop waited for a CPU, by all the time of a stay."""
+"""Time that one of them waited for a CPU, by all the time of a stay."""
 FREE_MS: Final = 200.0
-"""For how long the threads are free after a stay like that, and where they can not stay."""
+"""How long they are free after a stay like that, and where they can not stay."""
+_PROCESSOR: Final = 36
+"""The field of /proc/…/stat, counted from the one after the name (proc(5))."""
 
 
 def is_possible() -> bool:
-    """Whether this system binds single threads to a CPU, and says which one they run on."""
-    return hasattr(os, "sched_setaffinity") and hasattr(ctypes.CDLL(None), "sched_getcpu")
+    """Whether this system binds single threads to a CPU."""
+    return hasattr(os, "sched_setaffinity")
 
 
 class Affinity:
     """`leave_ms`: when the stay is over; inf while the threads are free. Made, and asked, by the loop's thread."""
 
-    def __init__(self, loop_thread: int, writer_thread: int, stay_ms: float) -> None:
-        """The threads' ids of the kernel."""
+    def __init__(self, loop_thread: int, writer_thread: int, free_thread: int, stay_ms: float) -> None:
+        """The threads' ids of the kernel. `free_thread` is never bound: it shows which CPUs this process may use."""
         self.leave_ms = inf
         self._threads = (loop_thread, writer_thread)
+        self._free_thread = free_thread
         self._stay_ms = stay_ms
-        self._times = Path(f"/proc/self/task/{loop_thread}/schedstat")
-        self._current_cpu: Callable[[], int] = ctypes.CDLL(None).sched_getcpu
         self._cpu = -1
-        self._allowed: set[int] = set()
         self._came_ms = 0.0
-        self._waited_ms = 0.0
+        self._waited_ms = [0.0, 0.0]
         self._free_until_ms = -inf
 
     def stay(self, now_ms: float) -> None:
@@ -56,27 +55,28 @@ class Affinity:
         if self.leave_ms < inf or now_ms < self._free_until_ms:
             return
         try:
-            self._allowed = os.sched_getaffinity(0)
-            self._cpu = self._current_cpu()
-            if len(self._allowed) > 1 and self._cpu in self._allowed:  # it is -1 where the system does not say
+            allowed, own = os.sched_getaffinity(self._free_thread), os.sched_getaffinity(0)
+            # Otherwise there is nothing to choose, or somebody has bound this thread by itself.
+            if len(allowed) > 1 and own in (allowed, {self._cpu}):
                 self._came_ms, self._waited_ms = now_ms, self._read_waited_ms()
+                self._cpu = self._read_cpu()
                 self.leave_ms = now_ms + self._stay_ms
                 for thread in self._threads:
                     os.sched_setaffinity(thread, {self._cpu})
                 return
-        except OSError:
+        except (OSError, ValueError):
             self.free()
         self._free_until_ms = now_ms + FREE_MS
 
     def leave(self, now_ms: float) -> None:
         """The stay is over."""
         try:
-            waited_ms = self._read_waited_ms() - self._waited_ms
-        except OSError:
+            waited_ms = max(now - before for now, before in zip(self._read_waited_ms(), self._waited_ms, strict=True))
+        except (OSError, ValueError):
             waited_ms = inf
         self.free()
-        if waited_ms >= CONTENDED * (now_ms - self._came_ms):
-            self._free_until_ms = now_ms + FREE_MS
+        is_contended = waited_ms >= CONTENDED * (now_ms - self._came_ms)
+        self._free_until_ms = now_ms + (FREE_MS if is_contended else GAP_MS)
 
     def free(self) -> None:
         """Let both threads go; but where somebody has said meanwhile which CPUs a thread may use, that stands."""
@@ -85,8 +85,20 @@ class Affinity:
             for thread in self._threads:
                 with suppress(OSError):  # one that has ended
                     if os.sched_getaffinity(thread) == {self._cpu}:
-                        os.sched_setaffinity(thread, self._allowed)
+                        os.sched_setaffinity(thread, os.sched_getaffinity(self._free_thread))
 
-    def _read_waited_ms(self) -> float:
-        """How long the loop has been ready to run, in all, and had to wait for a CPU."""
-        return int(self._times.read_bytes().split()[1]) / 1e6
+    def _read_waited_ms(self) -> list[float]:
+        """How long each thread has been ready to run, in all, and had to wait for a CPU. Raises ValueError where the
+        kernel does not count it."""
+        waited_ms = []
+        for thread in self._threads:
+            ran, waited, _ = Path(f"/proc/self/task/{thread}/schedstat").read_bytes().split()
+            if not int(ran):
+                raise ValueError("a thread that never ran")
+            waited_ms.append(int(waited) / 1e6)
+        return waited_ms
+
+    def _read_cpu(self) -> int:
+        """The one that the loop is on."""
+        _, _, fields = Path(f"/proc/self/task/{self._threads[0]}/stat").read_bytes().rpartition(b")")
+        return int(fields.split()[_PROCESSOR])

@@ -81,7 +81,9 @@ class Runtime:
         self._reader = Worker("log reader", Reading(log, self._post_from_thread), self._fail_from_thread)
         stay_ms = self.config.cpu_stay_ms
         if stay_ms and affinities.is_possible():
-            self._affinity = Affinity(threading.get_native_id(), self._writer.thread_id, stay_ms)
+            self._affinity = Affinity(
+                threading.get_native_id(), self._writer.thread_id, self._reader.thread_id, stay_ms
+            )
         for client in list(self.clients.values()) if self.node else ():
             client.loaded()
         self._turn()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kvnode.runtime.affinity import FREE_MS, Affinity, is_possible
+from kvnode.runtime.affinity import FREE_MS, GAP_MS, Affinity, is_possible
 
 CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 pytestmark = pytest.mark.skipif(len(CPUS) < 2 or not is_possible(), reason="needs Linux and two CPUs")
@@ -46,12 +46,20 @@ def writer() -> Iterator[Writer]:
     os.sched_setaffinity(0, CPUS)
 
 
-def affinity_of(writer: Writer) -> Affinity:
-    return Affinity(threading.get_native_id(), writer.id, 50.0)
+@pytest.fixture
+def reader() -> Iterator[Writer]:
+    """The thread that is never bound."""
+    reader = Writer()
+    yield reader
+    reader.end()
 
 
-def test_both_stay_on_one_cpu_for_a_while(writer: Writer) -> None:
-    affinity = affinity_of(writer)
+@pytest.fixture
+def affinity(writer: Writer, reader: Writer) -> Affinity:
+    return Affinity(threading.get_native_id(), writer.id, reader.id, 50.0)
+
+
+def test_both_stay_on_one_cpu_for_a_while(affinity: Affinity, writer: Writer) -> None:
     assert affinity.leave_ms == inf
     affinity.stay(1000.0)
     (cpu,) = os.sched_getaffinity(0)
@@ -62,12 +70,13 @@ def test_both_stay_on_one_cpu_for_a_while(writer: Writer) -> None:
     affinity.leave(1_000_000.0)  # a long time, of which the loop has not waited a quarter
     assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
     assert affinity.leave_ms == inf
-    affinity.stay(1_000_000.0)
+    affinity.stay(1_000_000.0 + GAP_MS - 1)
+    assert os.sched_getaffinity(0) == CPUS, "they have to sleep once, or the kernel can not move them"
+    affinity.stay(1_000_000.0 + GAP_MS)
     assert len(os.sched_getaffinity(0)) == 1
 
 
-def test_they_stay_where_the_loop_is(writer: Writer) -> None:
-    affinity = affinity_of(writer)
+def test_they_stay_where_the_loop_is(affinity: Affinity, writer: Writer) -> None:
 
     def stays_on() -> set[int]:
         os.sched_setaffinity(0, {cpu})  # moves this thread before the call returns
@@ -82,16 +91,16 @@ def test_they_stay_where_the_loop_is(writer: Writer) -> None:
         assert any(stays_on() == {cpu} for _ in range(100))
 
 
-def test_where_the_loop_has_to_wait_they_are_free_for_a_while(writer: Writer) -> None:
-    affinity = affinity_of(writer)
+def test_where_the_loop_has_to_wait_they_are_free_for_a_while(affinity: Affinity, writer: Writer) -> None:
     affinity.stay(0.0)
     (cpu,) = os.sched_getaffinity(0)
     waited_ms = waits_ms()
     with subprocess.Popen([sys.executable, "-c", HOG, str(cpu)], stdout=subprocess.PIPE) as hog:
         assert hog.stdout is not None
         hog.stdout.readline()
+        deadline_s = time.monotonic() + 20
         while waits_ms() < waited_ms + 20:
-            pass
+            assert time.monotonic() < deadline_s, "the kernel lets both run at once, or does not count"
         hog.kill()
     affinity.leave(50.0)
     assert os.sched_getaffinity(0) == CPUS
@@ -106,28 +115,46 @@ def waits_ms() -> float:
     return int(times.split()[1]) / 1e6
 
 
-def test_who_may_use_one_cpu_only_is_left_alone(writer: Writer) -> None:
+def test_where_there_is_one_cpu_only_they_are_left_alone(affinity: Affinity, writer: Writer, reader: Writer) -> None:
     cpu = min(CPUS)
-    os.sched_setaffinity(0, {cpu})
-    affinity = affinity_of(writer)
+    for thread in (0, writer.id, reader.id):
+        os.sched_setaffinity(thread, {cpu})
+    affinity.stay(1000.0)
+    assert affinity.leave_ms == inf
+    for thread in (0, writer.id, reader.id):
+        os.sched_setaffinity(thread, CPUS)
+    affinity.stay(1000.0 + FREE_MS)
+    assert affinity.leave_ms < inf, "the process may use more now"
+
+
+def test_who_has_bound_the_loop_by_itself_is_obeyed(affinity: Affinity, writer: Writer) -> None:
+    os.sched_setaffinity(0, {min(CPUS)})
     affinity.stay(1000.0)
     assert affinity.leave_ms == inf
     assert os.sched_getaffinity(writer.id) == CPUS
-    os.sched_setaffinity(0, CPUS)
-    affinity.stay(1000.0 + FREE_MS)
-    assert len(os.sched_getaffinity(writer.id)) == 1, "it may use more now"
 
 
-def test_where_the_system_does_not_say_which_cpu_they_are_free(writer: Writer) -> None:
-    affinity = affinity_of(writer)
-    affinity._current_cpu = lambda: -1
+def test_what_the_process_may_use_is_asked_anew(affinity: Affinity, writer: Writer, reader: Writer) -> None:
+    """A cpuset that shrinks and grows again must not leave the threads with less than the others."""
+    affinity.stay(1000.0)
+    bound = os.sched_getaffinity(0)
+    os.sched_setaffinity(reader.id, bound)
+    affinity.free()
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == bound
+    os.sched_setaffinity(reader.id, CPUS)
+    affinity.stay(2000.0)
+    affinity.free()
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
+
+
+def test_a_cpu_that_can_not_be_is_not_stayed_on(affinity: Affinity, writer: Writer) -> None:
+    affinity._read_cpu = lambda: -1
     affinity.stay(1000.0)
     assert affinity.leave_ms == inf
     assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
 
 
-def test_what_somebody_else_says_stands(writer: Writer) -> None:
-    affinity = affinity_of(writer)
+def test_what_somebody_else_says_stands(affinity: Affinity, writer: Writer) -> None:
     affinity.stay(1000.0)
     (cpu,) = os.sched_getaffinity(0)
     other = min(CPUS - {cpu})
@@ -137,24 +164,21 @@ def test_what_somebody_else_says_stands(writer: Writer) -> None:
     assert os.sched_getaffinity(0) == CPUS
 
 
-def test_where_the_kernel_refuses_they_are_free(writer: Writer) -> None:
-    affinity = affinity_of(writer)
+def test_where_the_kernel_refuses_they_are_free(affinity: Affinity, writer: Writer) -> None:
     writer.end()
     affinity.stay(1000.0)
     assert affinity.leave_ms == inf
     assert os.sched_getaffinity(0) == CPUS
 
 
-def test_a_writer_that_ends_during_a_stay(writer: Writer) -> None:
-    affinity = affinity_of(writer)
+def test_a_writer_that_ends_during_a_stay(affinity: Affinity, writer: Writer) -> None:
     affinity.stay(1000.0)
     writer.end()
     affinity.leave(2000.0)
     assert os.sched_getaffinity(0) == CPUS
 
 
-def test_no_descriptor_is_left(writer: Writer) -> None:
-    affinity = affinity_of(writer)
+def test_no_descriptor_is_left(affinity: Affinity, writer: Writer) -> None:
     affinity.stay(0.0)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
