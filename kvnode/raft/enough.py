@@ -22,9 +22,9 @@ OWN_MISSING_MIN: Final = 2
 ASK_ALL_MS: Final = 1000.0
 """After two late answers in a row, for one alone was a hiccup. At most: then it is tried again."""
 IN_TIME_MIN: Final = 8
-"""Answers in time, in a row, after which all need not be asked any more; the next late one has all asked again. A burst
-of large writes makes everybody late, and is over when it is over: one client that came after it had a tenth less while
-all went on being asked."""
+"""Answers in time, in a row, after which all need not be asked any more, unless the very next one is late. A burst of
+large writes makes everybody late, and is over when it is over: one client that came after it had a tenth less while all
+went on being asked."""
 COMPARE_INTERVAL_MS: Final = 1000.0
 
 

@@ -3,8 +3,7 @@
 They take turns in any case, for Python lets one thread run at a time. Where one wakes the other on another CPU, which
 sleeps, that takes some 40 µs, and the caches there know nothing; on the same CPU it takes 5 µs, since the first is
 about to sleep. Left alone, the kernel prefers the CPU that is idle. (Three nodes and the load on two CPUs, nothing else
-on them: a sixth more SETs of one client, an eighth of ten, a twentieth to a tenth of 50. With more beside them less: 5,
-10 and 0 percent.)
+on them: a sixth more SETs of one client, an eighth of ten, a twentieth to a tenth of 50. With more beside them less.)
 
 Which CPU is for the kernel to say: after every stay both threads may go anywhere for a moment, and where the loop is
 when it hands over the next record, there they stay. Where one of them had to wait for its CPU they are free for longer:
@@ -29,9 +28,11 @@ FREE_MS: Final = 200.0
 """How long they are free after a stay like that, and where they can not stay."""
 _PROCESSOR: Final = 36
 """The field of /proc/…/stat, counted from the one after the name (proc(5))."""
+_CAN_NOT: Final = (OSError, ValueError, IndexError)
+"""The kernel refuses, or does not tell in /proc what is read there."""
 
 
-def is_possible() -> bool:
+def can_bind_threads() -> bool:
     """Whether this system binds single threads to a CPU."""
     return hasattr(os, "sched_setaffinity")
 
@@ -64,7 +65,7 @@ class Affinity:
                 for thread in self._threads:
                     os.sched_setaffinity(thread, {self._cpu})
                 return
-        except (OSError, ValueError):
+        except _CAN_NOT:
             self.free()
         self._free_until_ms = now_ms + FREE_MS
 
@@ -72,7 +73,7 @@ class Affinity:
         """The stay is over."""
         try:
             waited_ms = max(now - before for now, before in zip(self._read_waited_ms(), self._waited_ms, strict=True))
-        except (OSError, ValueError):
+        except _CAN_NOT:
             waited_ms = inf
         self.free()
         is_contended = waited_ms >= CONTENDED * (now_ms - self._came_ms)

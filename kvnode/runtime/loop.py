@@ -17,8 +17,7 @@ from kvnode.log.wal import WriteAheadLog
 from kvnode.node.deeds import Event, Outputs
 from kvnode.node.node import Node
 from kvnode.node.set_aside import SetAside
-from kvnode.runtime import affinity as affinities
-from kvnode.runtime.affinity import Affinity
+from kvnode.runtime.affinity import Affinity, can_bind_threads
 from kvnode.runtime.connections import ClientConnection, LinkConnection
 from kvnode.runtime.disk import Worker
 from kvnode.runtime.loading import READING, SET_ASIDE
@@ -80,7 +79,7 @@ class Runtime:
         self._writer = Worker("log writer", Writing(log, self._post_from_thread), self._fail_from_thread)
         self._reader = Worker("log reader", Reading(log, self._post_from_thread), self._fail_from_thread)
         stay_ms = self.config.cpu_stay_ms
-        if stay_ms and affinities.is_possible():
+        if stay_ms and can_bind_threads():
             self._affinity = Affinity(
                 threading.get_native_id(), self._writer.thread_id, self._reader.thread_id, stay_ms
             )

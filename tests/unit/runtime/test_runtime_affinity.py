@@ -8,16 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
 
 import pytest
 
-from kvnode.runtime.affinity import FREE_MS, GAP_MS, Affinity, is_possible
+from kvnode.runtime.affinity import FREE_MS, GAP_MS, Affinity, can_bind_threads
 
 CPUS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-pytestmark = pytest.mark.skipif(len(CPUS) < 2 or not is_possible(), reason="needs Linux and two CPUs")
+pytestmark = pytest.mark.skipif(len(CPUS) < 2 or not can_bind_threads(), reason="needs Linux and two CPUs")
 
 HOG = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
 
@@ -77,7 +77,6 @@ def test_both_stay_on_one_cpu_for_a_while(affinity: Affinity, writer: Writer) ->
 
 
 def test_they_stay_where_the_loop_is(affinity: Affinity, writer: Writer) -> None:
-
     def stays_on() -> set[int]:
         os.sched_setaffinity(0, {cpu})  # moves this thread before the call returns
         os.sched_setaffinity(0, CPUS)  # from here on it might move again, but why
@@ -188,3 +187,51 @@ def test_no_descriptor_is_left(affinity: Affinity, writer: Writer) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     affinity.stay(1000.0 + FREE_MS - 1)
     assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
+
+
+@pytest.mark.parametrize("name", ["stat", "schedstat"])
+@pytest.mark.parametrize("content", [b"", b"1 (kvnode) S", b"0 0 0"])
+def test_where_the_kernel_does_not_tell_they_are_free(
+    affinity: Affinity, writer: Writer, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    """As kernels that are built otherwise, or are none, show these files."""
+    tell(monkeypatch, lambda path: content if path.name == name else None)
+    affinity.stay(1000.0)
+    assert affinity.leave_ms == inf
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(writer.id) == CPUS
+
+
+@pytest.mark.parametrize("whose", ["loop", "writer"])
+def test_a_quarter_of_the_time_is_too_much_to_wait(
+    affinity: Affinity, writer: Writer, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """Of either thread, to the millisecond, as no real load gives it."""
+    thread = str(writer.id if whose == "writer" else threading.get_native_id())
+    waited_ns = 0
+
+    def times(path: Path) -> bytes | None:
+        if path.name != "schedstat":
+            return None
+        return b"1 %d 1" % (waited_ns if path.parent.name == thread else 0)
+
+    tell(monkeypatch, times)
+    affinity.stay(1000.0)
+    waited_ns += 12_000_000
+    affinity.leave(1050.0)
+    affinity.stay(1050.0 + GAP_MS)
+    assert affinity.leave_ms < inf
+    waited_ns += 13_000_000
+    affinity.leave(1100.0 + GAP_MS)
+    affinity.stay(1100.0 + GAP_MS + FREE_MS - 1)
+    assert affinity.leave_ms == inf
+
+
+def tell(monkeypatch: pytest.MonkeyPatch, content_of: Callable[[Path], bytes | None]) -> None:
+    """Let files have other contents; None: their own."""
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        content = content_of(path)
+        return read_bytes(path) if content is None else content
+
+    monkeypatch.setattr(Path, "read_bytes", read)
