@@ -29,6 +29,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from enum import Enum
 from itertools import count
 from math import inf
+from threading import Lock
 from typing import IO, Any, NamedTuple
 
 
@@ -95,6 +96,7 @@ class Recorder:
         self._clock = clock
         self._tickets = count()
         self._operations: dict[int, Operation] = {}
+        self._guard = Lock()  # while it grows, and is copied: collecting garbage lets other threads run in between
 
     def __repr__(self) -> str:
         return f"Recorder operations={len(self._operations)}"
@@ -102,7 +104,9 @@ class Recorder:
     def invoke(self, process: Hashable, kind: str, key: Any, argument: Any = None) -> int:
         """A ticket, with which to tell what came of it."""
         ticket = next(self._tickets)
-        self._operations[ticket] = Operation(process, kind, key, argument, self._clock(), inf, UNKNOWN)
+        operation = Operation(process, kind, key, argument, self._clock(), inf, UNKNOWN)
+        with self._guard:
+            self._operations[ticket] = operation
         return ticket
 
     def answer(self, ticket: int, result: Any, seq: int | None = None) -> None:
@@ -127,7 +131,9 @@ class Recorder:
 
     def history(self) -> History:
         """What has happened so far, in the order of invocation; what is under way is unknown."""
-        return [operation for _, operation in sorted(self._operations.items())]
+        with self._guard:
+            operations = list(self._operations.items())
+        return [operation for _, operation in sorted(operations)]
 
 
 def write(history: Iterable[Operation], file: IO[str]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
+import sys
+from collections.abc import Iterator
 from itertools import count
 from math import inf
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from hypothesis import given
@@ -71,6 +75,44 @@ def test_the_recorder_writes_down_what_happens() -> None:
         "4: GET k -> fail [4, 9]",
         "5: SET k v -> unknown [8, inf]",
     ]
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads run in turn as often as can be, and whenever garbage is collected, which is all the time."""
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+
+    def collecting(phase: str, info: dict[str, int]) -> None: ...
+
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(50)
+    gc.callbacks.append(collecting)
+    yield
+    gc.callbacks.remove(collecting)
+    gc.set_threshold(*thresholds)
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("restless")
+def test_it_can_be_read_while_threads_write() -> None:
+    recorder, is_over = Recorder(count().__next__), Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            recorder.invoke(1, "GET", b"k")
+
+    threads = [Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        size = 0
+        while size < 10_000:
+            before, size = size, len(recorder.history())
+            assert size >= before
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize(
