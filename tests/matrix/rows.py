@@ -305,10 +305,11 @@ ROWS = (
     Row(
         "D12",
         "ENOSPC at a follower, the leader, all; then there is room",
-        "no leader that can not write; all goes on by itself, reads always",
+        "no leader that can not write; all goes on by itself, reads while a majority holds what is committed",
         (
             FULL + "one_is_full",
             FULL + "all_are_full",
+            FULL + "what_the_reserve_does_not_hold",
             FULL + "a_majority_is_full",
             FULL + "no_room_half_way",
             FULL + "no_room_at_an_fsync_is_final",
