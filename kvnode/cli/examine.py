@@ -19,7 +19,9 @@ from kvnode.log.files import REAL
 from kvnode.log.healing.survey import survey
 from kvnode.log.identity import NAME as IDENTITY
 
-LOOKS_MAX = 10
+LOOKS_MAX = 100
+"""Of a directory in which something different looks like damage each time. Beside a writer that does nothing but create
+and cut segments, while the processors are busy, ten were not enough for one of some thousand to be a quiet one."""
 
 
 def examine(directory: Path, progress: Callable[[int, int], None] | None = None) -> Verdict:
