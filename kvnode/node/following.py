@@ -46,11 +46,10 @@ class Following:
 
     def run(self, session: Session) -> None:
         """Run what has arrived until something has to be waited for."""
-        while session.arrivals and not session.chunks and not session.is_backed_up:
+        while (arrival := session.arrival) is not None and not session.chunks and not session.is_backed_up:
             if self.node.has_had_enough(session):
                 self.node.run_next_turn(session)
                 return
-            arrival = session.arrivals[0]
             command = arrival.commands[arrival.position]
             try:
                 row = resolve(command)
@@ -167,7 +166,7 @@ class Following:
                 session.put_back(chunk)
                 rest = []
             if rest:
-                session.arrivals.appendleft(Arrival(rest, chunk.deadline_ms, 0))
+                session.receive_first(Arrival(rest, chunk.deadline_ms, 0))
             if done < len(chunk.commands):
                 self.node.wait(session)  # refused: not again at once, but when something has changed
             else:
@@ -220,7 +219,7 @@ class Following:
             session.note_mode()
             session.last_write_seq = last_write_seq
             size = sum(sum(map(len, command)) for command in commands)
-            session.arrivals.append(Arrival(commands, self.node.now_ms + left_ms, size))
+            session.receive(Arrival(commands, self.node.now_ms + left_ms, size))
             session.queued_bytes = size
             self.node.take_remote(session)
 

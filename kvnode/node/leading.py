@@ -88,20 +88,18 @@ class Leading:
     def run(self, session: Session) -> None:
         """Run what has arrived, as far as it goes; the rest waits for the node to call again."""
         node = self.node
-        while session.arrivals and not session.blockers and not session.is_backed_up:
+        while (arrival := session.arrival) is not None and not session.blockers and not session.is_backed_up:
             if session.pending_bytes > REPLY_BYTES_MAX:
                 return  # it goes on when these have left
             if node.has_had_enough(session):
                 node.run_next_turn(session)
                 return
-            arrival = session.arrivals[0]
             if arrival.deadline_ms <= node.now_ms and node.refuse_expired(session, arrival):
                 continue
             if not self._run_data_commands(session, arrival):
                 node.wait(session)
                 return
-            is_at_other = session.arrivals and session.arrivals[0] is arrival
-            if is_at_other and not self._run_special(session, arrival):
+            if session.arrival is arrival and not self._run_special(session, arrival):
                 return  # it goes on when what is pending has been answered
 
     def _run_data_commands(self, session: Session, arrival: Arrival) -> bool:
@@ -126,7 +124,7 @@ class Leading:
         row, name, count = self._last_row, self._last_name, self._last_count
         reads_through = not session.reads_locally
         reply_bytes_max = REPLY_BYTES_MAX
-        if row is GET and is_plain and reads_through and not overlay.holds_changes:
+        if row is GET and end - position > 1 and is_plain and reads_through and not overlay.holds_changes:
             null = NULL_BYTES[protocol]
             data, position = run_gets(overlay.keyspace.values, name, commands, start, end, null, reply_bytes_max)
             if position > start:
@@ -349,13 +347,13 @@ class Leading:
         self._note_room()
 
     def _open_gates(self, group: Group) -> None:
-        release = self.node.release
+        node = self.node
         for chunk in group.chunks:
             chunk.group = None
             if chunk.gates:
                 chunk.gates -= 1
                 if chunk.gates == 0:
-                    release(chunk.session)
+                    node.release(chunk.session)
         group.chunks.clear()  # they refer to each other: nothing is left for the garbage collector
 
     def _resolve_orphans(self) -> None:

@@ -381,7 +381,7 @@ class Node:
     def _run_remote(self, session: RemoteSession) -> None:
         """A forward that this node can not run now: hold it while this term may still serve, else it is not done."""
         leader = self.raft.leading
-        is_late = session.arrivals and session.arrivals[0].deadline_ms <= self.now_ms
+        is_late = session.arrival is not None and session.arrival.deadline_ms <= self.now_ms
         if self._is_current(session) and leader and not leader.is_handing_over and not is_late:
             self.following.run(session)  # which refuses its writes, or waits
         elif not session.chunks:
@@ -398,7 +398,7 @@ class Node:
 
     def enqueue(self, session: Session) -> None:
         """Run it in this turn."""
-        if not session.is_queued and session.arrivals:
+        if not session.is_queued and session.arrival is not None:
             session.is_queued = True
             self._runnable.append(session)
 
@@ -422,7 +422,7 @@ class Node:
                 if session.answered_turn != self.turns:
                     session.answered_turn, session.answered_bytes = self.turns, 0
                 session.answered_bytes += len(data)
-        if session.arrivals:
+        if session.arrival is not None:
             if not session.blockers:
                 self.enqueue(session)
         elif not session.chunks:
@@ -516,7 +516,7 @@ class Node:
         """The member can not be answered any more: what it forwarded and is not logged yet is not run."""
         for key, session in list(self._remote.items()):
             if session.peer == peer:
-                session.arrivals.clear()
+                session.drop_arrivals()
                 session.is_gone = True
                 self._waiting.pop(id(session), None)
                 del self._remote[key]
@@ -524,7 +524,7 @@ class Node:
     def _finish(self, session: Session) -> None:
         remote = self._remote.pop(id(session), None)
         if remote is not None:
-            remote.arrivals.clear()
+            remote.drop_arrivals()
             self.following.finish_remote(remote)
 
     def _send_outcomes(self) -> None:
@@ -582,10 +582,10 @@ class Node:
         commands = session.requests.feed(data)
         if commands:
             self.commands_received += len(commands)
-            if len(commands) > 1 or session.chunks or session.arrivals:
+            if len(commands) > 1 or session.chunks or session.arrival is not None:
                 session.pipelines = True
             size = len(data)
-            session.arrivals.append(Arrival(commands, self.now_ms + self._request_timeout_ms, size))
+            session.receive(Arrival(commands, self.now_ms + self._request_timeout_ms, size))
             session.queued_bytes += size
             self.enqueue(session)
             if session.queued_bytes > SESSION_QUEUE_BYTES_MAX and not session.is_paused:
@@ -623,13 +623,13 @@ class Node:
         session = self.sessions.pop(session_id, None)
         if session is not None:
             session.is_ending = session.is_gone = True
-            session.arrivals.clear()
+            session.drop_arrivals()
             self._waiting.pop(id(session), None)
             self.leading.forget(session)
 
     def close_when_answered(self, session: Session) -> None:
         session.is_ending = True
-        session.arrivals.clear()
+        session.drop_arrivals()
         if session.is_idle:
             self.outputs.client_closes.append(session.id)
 
@@ -739,8 +739,7 @@ class Node:
             self.answer_unknown(chunk)
         if isinstance(session, RemoteSession):
             self._finish(session)  # its member runs what is not done at the next leader
-        while session.arrivals:
-            arrival = session.arrivals[0]
+        while (arrival := session.arrival) is not None:
             command = arrival.commands[arrival.position]
             self.take(session, arrival, 1)
             self.answer_now(session, command, CommandError(SET_ASIDE), arrival.deadline_ms)

@@ -34,7 +34,9 @@ class Reads:
         self.node = node
         self.keyspace = keyspace
         self.cursors = cursors
-        self._tickets: dict[int, list[tuple[Chunk, int]]] = {}
+        self._tickets: dict[int, list[Chunk]] = {}
+        self._newest_ticket = -1  # the one that was asked for last, and who waits for it: most ask for the same
+        self._newest: list[Chunk] = []
         self._applying: list[tuple[int, int, Chunk]] = []  # a heap by seq
         self._order = count()
         self._long: deque[Chunk] = deque()
@@ -49,31 +51,39 @@ class Reads:
         """Let the chunk wait for `ticket`; if it is still to be evaluated, also until `seq` at least is applied."""
         if chunk.replies:
             chunk.gates += 1  # evaluated on arrival
-        waiting = self._tickets.get(ticket)
-        if waiting is None:
-            waiting = self._tickets[ticket] = []
-        waiting.append((chunk, seq))
+        if seq:
+            chunk.read_seq = seq
+        if ticket != self._newest_ticket:
+            self._newest_ticket, self._newest = ticket, self._tickets.setdefault(ticket, [])
+        self._newest.append(chunk)
+
+    def _forget_newest(self) -> None:
+        """The lists of tickets are about to change."""
+        self._newest_ticket, self._newest = -1, []
 
     def on_ready(self, ticket: int, seq: int) -> None:
-        applied_seq = self.node.applier.applied_seq
+        node = self.node
+        applied_seq = node.applier.applied_seq
+        self._forget_newest()
         for waiting in [number for number in self._tickets if number <= ticket]:
-            for chunk, seq_min in self._tickets.pop(waiting):
+            for chunk in self._tickets.pop(waiting):
                 if chunk.replies:
                     chunk.gates -= 1
                     if chunk.gates == 0:
-                        self.node.release(chunk.session)
-                elif seq <= applied_seq >= seq_min:
+                        node.release(chunk.session)
+                elif seq <= applied_seq >= chunk.read_seq:
                     self._evaluate(chunk)
                 else:
-                    heappush(self._applying, (max(seq, seq_min), next(self._order), chunk))
+                    heappush(self._applying, (max(seq, chunk.read_seq), next(self._order), chunk))
 
     def void(self) -> None:
         """No ticket will be answered: chunks that wait for one to be evaluated are run again.
 
         Where leadership was lost that has been sorted out before, and no gate is left here."""
         tickets, self._tickets = self._tickets, {}
+        self._forget_newest()
         for waiting in tickets.values():
-            for chunk, _ in waiting:
+            for chunk in waiting:
                 if chunk.gates and not chunk.replies:
                     self.node.run_again(chunk)
 
@@ -122,7 +132,7 @@ class Reads:
         reply: Any
         for command in chunk.commands[len(chunk.replies) :]:
             if reply_bytes > REPLY_BYTES_MAX:
-                session.arrivals.appendleft(Arrival(chunk.commands[len(chunk.replies) :], chunk.deadline_ms, 0))
+                session.receive_first(Arrival(chunk.commands[len(chunk.replies) :], chunk.deadline_ms, 0))
                 chunk.commands = chunk.commands[: len(chunk.replies)]
                 break
             try:
@@ -172,15 +182,16 @@ class Reads:
     def expire(self) -> None:
         """Refuse what has reached its deadline: a read has no effect, so it is never in doubt."""
         now_ms = self.node.now_ms
-        chunks = [chunk for waiting in self._tickets.values() for chunk, _ in waiting]
+        chunks = [chunk for waiting in self._tickets.values() for chunk in waiting]
         chunks += [chunk for _, _, chunk in self._applying]
         chunks += self._long
         expired = [chunk for chunk in chunks if chunk.gates and chunk.deadline_ms <= now_ms]
         if not expired:
             return
         gone = set(map(id, expired))
+        self._forget_newest()
         self._tickets = {
-            ticket: [pair for pair in waiting if id(pair[0]) not in gone] for ticket, waiting in self._tickets.items()
+            ticket: [chunk for chunk in waiting if id(chunk) not in gone] for ticket, waiting in self._tickets.items()
         }
         self._applying = sorted(item for item in self._applying if id(item[2]) not in gone)
         for chunk in expired:

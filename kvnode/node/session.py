@@ -71,6 +71,8 @@ class Chunk:
     """CLIENT REPLY SKIP took its reply away, and would again."""
     reading: Generator[None, None, bytes] | None = None
     """The read of the whole key space that is under way, in slices; returns the encoded reply."""
+    read_seq = 0
+    """Of a read that is evaluated at the end: what must have been applied by then at least."""
     wait_for: tuple[int, int] | None = None
     """WAIT: how many members, which seq."""
 
@@ -89,10 +91,11 @@ class Session:
     """One connection. `protocol` is 2 or 3; `reads_locally` after READONLY; `tells_seq` after CLIENT REPLYSEQ ON."""
 
     __slots__ = (
+        "_later",
         "address",
         "answered_bytes",
         "answered_turn",
-        "arrivals",
+        "arrival",
         "blockers",
         "chunks",
         "id",
@@ -123,7 +126,8 @@ class Session:
         self.address = address
         self.requests = requests
         self.started_ms = now_ms
-        self.arrivals: deque[Arrival] = deque()
+        self.arrival: Arrival | None = None  # the first: its commands are next
+        self._later: deque[Arrival] = deque()  # nearly always empty, and asking whether it is takes a call
         self.queued_bytes = 0
         self.pending_bytes = 0  # of replies that wait for their gates
         self.answered_turn = self.answered_bytes = 0  # the turn of the last answer, and its bytes
@@ -141,7 +145,8 @@ class Session:
         self.reset()
 
     def __repr__(self) -> str:
-        return f"session {self.id} {self.address} waiting={len(self.arrivals)} pending={len(self.chunks)}"
+        waiting = len(self._later) + (self.arrival is not None)
+        return f"session {self.id} {self.address} waiting={waiting} pending={len(self.chunks)}"
 
     def reset(self) -> None:
         """What a new connection begins with, and RESET returns to."""
@@ -156,7 +161,7 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        return not self.chunks and not self.arrivals
+        return not self.chunks and self.arrival is None
 
     def encode(self, reply: Reply, seq: int) -> bytes:
         """A reply that took effect at `seq`, as this session gets it: perhaps not at all (CLIENT REPLY)."""
@@ -178,6 +183,24 @@ class Session:
             self.blockers += 1
         self.chunks.append(chunk)
 
+    def receive(self, arrival: Arrival) -> None:
+        """It comes after all that is waiting."""
+        if self.arrival is None:
+            self.arrival = arrival
+        else:
+            self._later.append(arrival)
+
+    def receive_first(self, arrival: Arrival) -> None:
+        """It comes before all that is waiting."""
+        if self.arrival is not None:
+            self._later.appendleft(self.arrival)
+        self.arrival = arrival
+
+    def drop_arrivals(self) -> None:
+        """Nothing more is run."""
+        self.arrival = None
+        self._later.clear()
+
     def advance(self, arrival: Arrival, count: int) -> None:
         """`count` more commands of the first arrival are taken to be run. To be called before they are: one of them
         may end the session, or put commands back in front."""
@@ -185,7 +208,7 @@ class Session:
             self.queued_bytes -= arrival.size
         arrival.position += count
         if arrival.position >= len(arrival.commands):
-            self.arrivals.popleft()
+            self.arrival = self._later.popleft() if self._later else None
 
     def put_back(self, chunk: Chunk) -> None:
         """Run the newest chunk again: it has certainly not taken effect."""
@@ -197,7 +220,7 @@ class Session:
             self.note_mode()
         chunk.gates = 0  # whatever still refers to it has nothing to open
         chunk.group = None
-        self.arrivals.appendleft(Arrival(chunk.commands, chunk.deadline_ms, 0))
+        self.receive_first(Arrival(chunk.commands, chunk.deadline_ms, 0))
 
     def take_replies(self) -> list[bytes]:
         """The replies that may leave now, in order."""

@@ -10,6 +10,7 @@ import fcntl
 import socket
 import termios
 from array import array
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from kvnode.config import Member
@@ -40,12 +41,15 @@ class ClientConnection:
         self.runtime = runtime
         self.id = runtime.next_id()
         self.transport: asyncio.Transport
+        self.write: Callable[[bytes], None]
+        """Of the transport: looked up once, for it is called for every answer."""
         self.loading: LoadingClient | None = None
         self.node: Node | None = None
         self.is_paused_by_node = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.write = self.transport.write
         self.runtime.clients[self.id] = self
         if self.runtime.node is None and len(self.runtime.clients) > self.runtime.config.clients_max:
             self.transport.abort()

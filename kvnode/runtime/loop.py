@@ -190,7 +190,7 @@ class Runtime:
         for session_id, data in outputs.client_writes:
             client = clients.get(session_id)
             if client is not None:
-                client.transport.write(data)
+                client.write(data)
                 if len(data) > 65536:
                     self._check_backlog(client)
         if outputs.client_pauses or outputs.client_resumes:

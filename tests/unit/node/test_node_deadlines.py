@@ -95,6 +95,39 @@ def test_an_unconfirmed_read_is_refused() -> None:
     assert [read.take() for read in reads] == [[REFUSED]] * 3
 
 
+def test_reads_of_one_round_are_refused_each_at_its_own_deadline() -> None:
+    """The first of those that wait for the next round is refused; the others, and who comes then, are answered."""
+    cluster = led_by("A", election_timeout_ms=8000, election_timeout_max_ms=9000)
+    cluster.client("A").ask("SET k 1")
+    cluster.hold("A>B A>C")
+    reads = []
+    for wait_ms in (10, 3000, 1100, 0):  # the first has a round to itself
+        reads.append(cluster.client("A").send("GET k"))
+        cluster.run(wait_ms)
+    assert [read.take() for read in reads[:2]] == [[REFUSED]] * 2
+    assert [read.replies for read in reads[2:]] == [[], []]
+    cluster.let_go("A>B A>C")
+    cluster.run(100)
+    assert [read.take() for read in reads[2:]] == [[b"1"]] * 2
+
+
+def test_reads_that_no_round_confirmed_are_made_again_where_leadership_was_lost() -> None:
+    """What they waited for at the old leader may have the number of what they wait for now."""
+    cluster = led_by("A")
+    cluster.client("A").ask("SET k 1")
+    cluster.hold("A")
+    reads = [cluster.client("A").send("GET k")]
+    cluster.settle()
+    reads += [cluster.client("A").send("GET k") for _ in range(3)]
+    cluster.run(2000)
+    assert cluster.leaders != ["A"]
+    cluster.heal()
+    cluster.run(1000)
+    reads += [cluster.client("A").send("GET k") for _ in range(3)]
+    cluster.run(100)
+    assert [read.take() for read in reads] == [[b"1"]] * 7
+
+
 def test_a_read_before_a_logged_write_keeps_its_own_deadline_when_leadership_is_lost() -> None:
     cluster = led_by("A")
     cluster.hold("A")

@@ -90,6 +90,9 @@ class Transport:
     def get_extra_info(self, _: str) -> None:
         return None
 
+    def write(self, data: bytes) -> None:
+        pass
+
     def resume_reading(self) -> None:
         pass
 
