@@ -27,6 +27,14 @@ SLICES_PER_TURN: Final = 5
 """A slice of a long read takes a few milliseconds."""
 
 
+class Ticket:
+    """A ticket of consensus, and who waits for it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.chunks: list[Chunk] = []
+
+
 class Reads:
     """Also what reads of the whole key space see: `keyspace` and `cursors`."""
 
@@ -34,16 +42,14 @@ class Reads:
         self.node = node
         self.keyspace = keyspace
         self.cursors = cursors
-        self._tickets: dict[int, list[Chunk]] = {}
-        self._newest_ticket = -1  # the one that was asked for last, and who waits for it: most ask for the same
-        self._newest: list[Chunk] = []
+        self._tickets: list[Ticket] = []  # as they were asked for
         self._applying: list[tuple[int, int, Chunk]] = []  # a heap by seq
         self._order = count()
         self._long: deque[Chunk] = deque()
 
     def __repr__(self) -> str:
-        tickets = sum(map(len, self._tickets.values()))
-        return f"Reads unconfirmed={tickets} unapplied={len(self._applying)} long={len(self._long)}"
+        unconfirmed = sum(len(ticket.chunks) for ticket in self._tickets)
+        return f"Reads unconfirmed={unconfirmed} unapplied={len(self._applying)} long={len(self._long)}"
 
     # Confirming
 
@@ -51,22 +57,19 @@ class Reads:
         """Let the chunk wait for `ticket`; if it is still to be evaluated, also until `seq` at least is applied."""
         if chunk.replies:
             chunk.gates += 1  # evaluated on arrival
-        if seq:
-            chunk.read_seq = seq
-        if ticket != self._newest_ticket:
-            self._newest_ticket, self._newest = ticket, self._tickets.setdefault(ticket, [])
-        self._newest.append(chunk)
-
-    def _forget_newest(self) -> None:
-        """The lists of tickets are about to change."""
-        self._newest_ticket, self._newest = -1, []
+        chunk.read_seq = seq
+        # Most wait for the same as the one before; looking it up by its number took 4 % of a GET's instructions.
+        if not self._tickets or self._tickets[-1].number != ticket:
+            self._tickets.append(Ticket(ticket))
+        self._tickets[-1].chunks.append(chunk)
 
     def on_ready(self, ticket: int, seq: int) -> None:
         node = self.node
         applied_seq = node.applier.applied_seq
-        self._forget_newest()
-        for waiting in [number for number in self._tickets if number <= ticket]:
-            for chunk in self._tickets.pop(waiting):
+        ready = [waiting for waiting in self._tickets if waiting.number <= ticket]
+        self._tickets = [waiting for waiting in self._tickets if waiting.number > ticket]
+        for waiting in ready:
+            for chunk in waiting.chunks:
                 if chunk.replies:
                     chunk.gates -= 1
                     if chunk.gates == 0:
@@ -80,10 +83,9 @@ class Reads:
         """No ticket will be answered: chunks that wait for one to be evaluated are run again.
 
         Where leadership was lost that has been sorted out before, and no gate is left here."""
-        tickets, self._tickets = self._tickets, {}
-        self._forget_newest()
-        for waiting in tickets.values():
-            for chunk in waiting:
+        tickets, self._tickets = self._tickets, []
+        for waiting in tickets:
+            for chunk in waiting.chunks:
                 if chunk.gates and not chunk.replies:
                     self.node.run_again(chunk)
 
@@ -182,17 +184,15 @@ class Reads:
     def expire(self) -> None:
         """Refuse what has reached its deadline: a read has no effect, so it is never in doubt."""
         now_ms = self.node.now_ms
-        chunks = [chunk for waiting in self._tickets.values() for chunk in waiting]
+        chunks = [chunk for waiting in self._tickets for chunk in waiting.chunks]
         chunks += [chunk for _, _, chunk in self._applying]
         chunks += self._long
         expired = [chunk for chunk in chunks if chunk.gates and chunk.deadline_ms <= now_ms]
         if not expired:
             return
         gone = set(map(id, expired))
-        self._forget_newest()
-        self._tickets = {
-            ticket: [chunk for chunk in waiting if id(chunk) not in gone] for ticket, waiting in self._tickets.items()
-        }
+        for waiting in self._tickets:
+            waiting.chunks = [chunk for chunk in waiting.chunks if id(chunk) not in gone]
         self._applying = sorted(item for item in self._applying if id(item[2]) not in gone)
         for chunk in expired:
             self.node.answer_refused(chunk)
