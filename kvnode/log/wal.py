@@ -132,21 +132,23 @@ class WriteAheadLog:
             if self._segments[-1].last_seqs and self._segments[-1].end + len(data) > self._options.segment_bytes:
                 self._roll()
             segment = self._segments[-1]
+            start = segment.end
+            end = start + len(data)
             try:
-                self._files.pwrite(self._fd, data, segment.end)
+                self._files.pwrite(self._fd, data, start)
             except NoSpaceError:
-                self._trim(segment.end)
+                self._trim(start)
                 raise
-            if segment.end + len(data) > self._laid_out_to:
-                self._lay_out(segment.end + len(data), len(data))
+            if end > self._laid_out_to:
+                self._lay_out(end, len(data))
             self._files.fdatasync(self._fd)
             self._publish(segment, records)
             last = records[-1]
-            end = Mark(last.last_seq, last.term, last.checksum)
+            mark = Mark(last.last_seq, last.term, last.checksum)
             try:
-                self._write_mark(end)
+                self._write_mark(mark)
             except NoSpaceError:
-                self._owe_mark(end)  # the records are durable all the same
+                self._owe_mark(mark)  # the records are durable all the same
         self.counters.appends += 1
         self.counters.records += len(records)
         self.counters.bytes_written += len(data)

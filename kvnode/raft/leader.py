@@ -9,6 +9,7 @@ sent_seq] exceed the window by one chunk at most.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from kvnode.raft import messages as m
@@ -89,7 +90,7 @@ class Leader:
         }
         self._heartbeat_due_ms = raft.now_ms
         self._quorum_due_ms = raft.now_ms + raft.options.election_timeout_max_ms
-        self._commit_notice_due_ms: float | None = None
+        self._commit_notice_due_ms = inf
         quickest_first = list(raft.peers)
         self.rounds = Rounds(self, quickest_first)
         self.trailing = Trailing(self, quickest_first)
@@ -282,7 +283,7 @@ class Leader:
         if beat:
             self._heartbeat_due_ms = raft.now_ms + raft.options.heartbeat_ms
         self._maybe_hand_over()
-        notice_due = self._commit_notice_due_ms is not None and raft.now_ms >= self._commit_notice_due_ms
+        notice_due = raft.now_ms >= self._commit_notice_due_ms
         untold = False
         to_ask = self.rounds.whom_to_ask()
         self.trailing.begin()
@@ -298,8 +299,8 @@ class Leader:
             elif behind:
                 untold = True
         if not untold:
-            self._commit_notice_due_ms = None
-        elif self._commit_notice_due_ms is None:
+            self._commit_notice_due_ms = inf
+        elif self._commit_notice_due_ms == inf:
             self._commit_notice_due_ms = raft.now_ms + raft.options.commit_notice_ms
         self.rounds.sent()
 
@@ -368,9 +369,13 @@ class Leader:
     # Time and links
 
     def deadline_ms(self) -> float:
-        due = min(self._heartbeat_due_ms, self._quorum_due_ms, self.rounds.enough.overdue_ms)
-        due = min(due, self.trailing.due_ms, self.trailing.enough.overdue_ms)
-        return due if self._commit_notice_due_ms is None else min(due, self._commit_notice_due_ms)
+        # Two at a time: mypyc compiles that; the min of three is a call, and these were 8 % of what a record costs.
+        trailing = self.trailing
+        due_ms = min(self._heartbeat_due_ms, self._quorum_due_ms)
+        due_ms = min(due_ms, self.rounds.enough.overdue_ms)
+        due_ms = min(due_ms, trailing.due_ms)
+        due_ms = min(due_ms, trailing.enough.overdue_ms)
+        return min(due_ms, self._commit_notice_due_ms)
 
     def tick(self) -> None:
         """**S** Check-quorum: who has not heard from a majority for an election timeout leads no more (6.2)."""

@@ -15,7 +15,7 @@ layer that had a word on it, OPEN for the open one, 0 when the key space alone a
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from kvnode.invariant import invariant
 from kvnode.store.effects import Entry
@@ -28,10 +28,15 @@ Changes = dict[bytes, bytes | None]
 _MISSING: Final[Any] = object()  # "no word on this key", as opposed to None, "deleted"
 
 
-class Layer(NamedTuple):
-    last_seq: int
-    changes: Changes
-    is_opaque: bool
+class Layer:
+    """What a sealed batch changed; `is_opaque`: it removed all that was there before."""
+
+    __slots__ = ("changes", "is_opaque", "last_seq")
+
+    def __init__(self, last_seq: int, changes: Changes, is_opaque: bool) -> None:
+        self.last_seq = last_seq
+        self.changes = changes
+        self.is_opaque = is_opaque
 
 
 class Overlay:
@@ -70,11 +75,11 @@ class Overlay:
         if value is not _MISSING or self._is_opaque:
             self.seen = OPEN
             return None if value is _MISSING else value
-        for last_seq, changes, is_opaque in self._sealed:
-            value = changes.get(key, _MISSING)
-            if value is not _MISSING or is_opaque:
-                if last_seq > self.seen:
-                    self.seen = last_seq
+        for layer in self._sealed:
+            value = layer.changes.get(key, _MISSING)
+            if value is not _MISSING or layer.is_opaque:
+                if layer.last_seq > self.seen:
+                    self.seen = layer.last_seq
                 return None if value is _MISSING else value
         return self.keyspace.get(key)
 
