@@ -23,3 +23,8 @@ class Packing:
         if len(data) > KEPT_BYTES_MAX:
             self._packer = msgpack.Packer()
         return data
+
+    def array_head(self, size: int) -> bytes:
+        """What stands before the items of an array of `size`."""
+        head: bytes = self._packer.pack_array_header(size)
+        return head

@@ -40,6 +40,7 @@ import google_crc32c
 import msgpack
 
 from kvnode.invariant import InvariantError
+from kvnode.log.packed import pack_payload
 from kvnode.packing import Packing
 from kvnode.record_head import RecordHead
 
@@ -156,12 +157,12 @@ def encode(
     entries: Sequence[Any],
     origins: Any = None,
 ) -> Record:
-    """Make a record of a batch: one packb, one CRC. The fields' meaning: see the module."""
+    """Make a record of a batch: one payload, one CRC. The fields' meaning: see the module."""
     if not entries:
         raise InvariantError("a record needs an entry")
     if not 0 <= commit_seq < first_seq:
         raise InvariantError(f"a record that begins at {first_seq} can not know {commit_seq} committed")
-    payload = _packing.pack([prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins])
+    payload = pack_payload((prev_checksum, first_seq, term, time_ms, commit_seq), entries, origins)
     raw, checksum = frame(payload)
     return Record(raw, checksum, prev_checksum, first_seq, term, time_ms, commit_seq, entries, origins)
 

@@ -8,14 +8,13 @@
     ["TX", [effect, …]]        several of the above at once, for one command on several keys; never nested
     ["NOOP"]                   nothing; the first entry of a leader's term
 
-Verbs are text, keys, values and operands binary. An entry is a tuple where it is made and a list where it was decoded.
+Verbs are text, keys, values and operands binary. An entry is a tuple, where it is made and where it was decoded.
 An effect says what happened, not what was asked: `INCR n` is logged as `["SET", "n", "42"]`, and a failed `UPD` not at
 all. So replay needs no evaluation, and cannot come out differently when a command's meaning changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-Entry = Sequence[Any]
+Entry = tuple[Any, ...]

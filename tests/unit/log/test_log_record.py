@@ -27,8 +27,13 @@ from kvnode.log.record import (
 )
 from tests.crash.log_maker import chain
 
+SIZES = st.sampled_from([0, 1, 20, 254, 255, 256, 300])  # a head of msgpack grows at 256 bytes
+BINARY = st.builds(lambda byte, size: bytes([byte]) * size, st.integers(0, 255), SIZES)
 ENTRY = st.one_of(
-    st.tuples(st.just("SET"), st.binary(max_size=20), st.binary(max_size=300)),
+    st.tuples(st.sampled_from(["SET", "UPD", "APPEND"]), BINARY, BINARY),
+    st.tuples(st.just("SET"), BINARY, st.integers(0, 3)),
+    st.tuples(st.just("SET"), st.text(max_size=3), BINARY),
+    st.tuples(st.just("SET"), BINARY, BINARY, BINARY),
     st.tuples(st.just("DEL"), st.binary(max_size=20)),
     st.just(("NOOP",)),
     st.tuples(st.just("TX"), st.lists(st.tuples(st.just("DEL"), st.binary(max_size=5)), max_size=3)),
@@ -64,6 +69,13 @@ def test_a_record_comes_back(
     assert found.origins == as_decoded(origins)
     assert found.raw == made.raw
     assert found.size == made.size == len(made.raw)
+    assert made.raw[HEADER_BYTES:] == msgpack.packb([prev, first_seq, term, time_ms, first_seq - 1, entries, origins])
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 65_535, 65_536])
+def test_a_record_of_any_number_of_entries_is_msgpack(count: int) -> None:
+    entries = [("SET", b"k", b"v")] * count
+    assert encode(1, 2, 3, 4, 1, entries).raw[HEADER_BYTES:] == msgpack.packb([1, 2, 3, 4, 1, entries, None])
 
 
 def test_the_bytes_of_a_record() -> None:

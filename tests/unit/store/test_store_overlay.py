@@ -64,7 +64,7 @@ class Node:
     def apply_one(self) -> None:
         if self.records:
             seq, record = self.records.popleft()
-            self.overlay.keyspace.apply(msgpack.unpackb(record))
+            self.overlay.keyspace.apply(msgpack.unpackb(record, use_list=False))
             self.overlay.applied(seq)
 
 
