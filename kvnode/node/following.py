@@ -46,7 +46,7 @@ class Following:
 
     def run(self, session: Session) -> None:
         """Run what has arrived until something has to be waited for."""
-        while (arrival := session.arrival) is not None and not session.chunks and not session.is_backed_up:
+        while (arrival := session.arrival) is not None and session.chunk is None and not session.is_backed_up:
             if self.node.has_had_enough(session):
                 self.node.run_next_turn(session)
                 return

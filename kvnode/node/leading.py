@@ -242,7 +242,7 @@ class Leading:
             return True
         if row.kind is WRITE or (row.kind is READ and not row.whole and not session.reads_locally):
             return True
-        if row.name in MODE_COMMANDS and session.chunks:
+        if row.name in MODE_COMMANDS and session.chunk is not None:
             return False
         self.node.take(session, arrival, 1)
         if row.name == "WAIT":
@@ -376,7 +376,7 @@ class Leading:
 
     def _run_lost_again(self, session: Session, lost: list[Group]) -> None:
         """All from the session's first lost chunk on: what was logged after it is lost too."""
-        chunks = list(session.chunks)
+        chunks = session.chunks
         first = next((i for i, chunk in enumerate(chunks) if chunk.gates and chunk.group in lost), len(chunks))
         for chunk in reversed(chunks[first:]):
             self.node.run_again(chunk)
@@ -400,7 +400,7 @@ class Leading:
         read saw was the truth just before. (That a record which a read has seen is committed proves nothing: a newer
         leader may have committed more before the read began.)"""
         session.told_seq = 0
-        chunks = list(session.chunks)
+        chunks = session.chunks
         kept = len(chunks)
         while kept and not (chunks[kept - 1].is_logged and chunks[kept - 1].group is not open_group):
             kept -= 1

@@ -384,7 +384,7 @@ class Node:
         is_late = session.arrival is not None and session.arrival.deadline_ms <= self.now_ms
         if self._is_current(session) and leader and not leader.is_handing_over and not is_late:
             self.following.run(session)  # which refuses its writes, or waits
-        elif not session.chunks:
+        elif session.chunk is None:
             self._finish(session)
 
     # Sessions
@@ -425,7 +425,7 @@ class Node:
         if session.arrival is not None:
             if not session.blockers:
                 self.enqueue(session)
-        elif not session.chunks:
+        elif session.chunk is None:
             if session.id < 0:
                 self._finish(session)
             elif is_here:
@@ -582,7 +582,7 @@ class Node:
         commands = session.requests.feed(data)
         if commands:
             self.commands_received += len(commands)
-            if len(commands) > 1 or session.chunks or session.arrival is not None:
+            if len(commands) > 1 or session.chunk is not None or session.arrival is not None:
                 session.pipelines = True
             size = len(data)
             session.receive(Arrival(commands, self.now_ms + self._request_timeout_ms, size))
@@ -735,7 +735,7 @@ class Node:
         self.is_aside = True
 
     def _answer_for_good(self, session: Session) -> None:
-        for chunk in list(session.chunks):
+        for chunk in session.chunks:
             self.answer_unknown(chunk)
         if isinstance(session, RemoteSession):
             self._finish(session)  # its member runs what is not done at the next leader

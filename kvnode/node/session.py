@@ -92,12 +92,13 @@ class Session:
 
     __slots__ = (
         "_later",
+        "_later_chunks",
         "address",
         "answered_bytes",
         "answered_turn",
         "arrival",
         "blockers",
-        "chunks",
+        "chunk",
         "id",
         "is_backed_up",
         "is_ending",
@@ -131,7 +132,8 @@ class Session:
         self.queued_bytes = 0
         self.pending_bytes = 0  # of replies that wait for their gates
         self.answered_turn = self.answered_bytes = 0  # the turn of the last answer, and its bytes
-        self.chunks: list[Chunk] = []  # a list: one thing at a time is the usual case, and is made quickly
+        self.chunk: Chunk | None = None  # the first that is under way: answered next
+        self._later_chunks: list[Chunk] = []  # a list of one would be made and freed for every command
         self.blockers = 0
         self.is_queued = self.is_paused = False
         self.is_backed_up = False  # the client does not read its replies
@@ -161,7 +163,12 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        return not self.chunks and self.arrival is None
+        return self.chunk is None and self.arrival is None
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All that is under way, in order."""
+        return [self.chunk, *self._later_chunks] if self.chunk is not None else []
 
     def encode(self, reply: Reply, seq: int) -> bytes:
         """A reply that took effect at `seq`, as this session gets it: perhaps not at all (CLIENT REPLY)."""
@@ -181,7 +188,10 @@ class Session:
         if is_blocker:
             chunk.is_blocker = True
             self.blockers += 1
-        self.chunks.append(chunk)
+        if self.chunk is None:
+            self.chunk = chunk
+        else:
+            self._later_chunks.append(chunk)
 
     def receive(self, arrival: Arrival) -> None:
         """It comes after all that is waiting."""
@@ -212,7 +222,10 @@ class Session:
 
     def put_back(self, chunk: Chunk) -> None:
         """Run the newest chunk again: it has certainly not taken effect."""
-        self.chunks.remove(chunk)
+        if self._later_chunks:
+            self._later_chunks.remove(chunk)
+        else:
+            self.chunk = None
         self.blockers -= chunk.is_blocker
         self.pending_bytes -= chunk.reply_bytes
         if chunk.skips_reply:
@@ -224,29 +237,30 @@ class Session:
 
     def take_replies(self) -> list[bytes]:
         """The replies that may leave now, in order."""
-        chunks = self.chunks
-        if len(chunks) == 1 and chunks[0].gates == 0:
-            chunk = chunks.pop()
+        chunk = self.chunk
+        if chunk is not None and chunk.gates == 0 and not self._later_chunks:
+            self.chunk = None
             self.blockers -= chunk.is_blocker
             self.pending_bytes -= chunk.reply_bytes
             return chunk.replies
         replies: list[bytes] = []
-        for chunk in self._take_done():
-            replies += chunk.replies
+        for done in self._take_done():
+            replies += done.replies
         return replies
 
     def _take_done(self) -> list[Chunk]:
         """The chunks in front whose gates are open."""
-        chunks = self.chunks
-        count = 0
-        for chunk in chunks:
-            if chunk.gates:
-                break
+        done: list[Chunk] = []
+        chunk, later = self.chunk, self._later_chunks
+        count = 0  # of the later ones
+        while chunk is not None and chunk.gates == 0:
+            done.append(chunk)
             self.blockers -= chunk.is_blocker
             self.pending_bytes -= chunk.reply_bytes
+            chunk = later[count] if count < len(later) else None
             count += 1
-        done = chunks[:count]
-        del chunks[:count]
+        self.chunk = chunk
+        del later[:count]
         return done
 
 
