@@ -16,7 +16,8 @@ from setuptools import Extension, setup
 
 COMPILED = {
     "kvnode": "invariant packing record_head reply",
-    "kvnode/log": "files mark notes packed record recovery scan segment wal watched window healing/runs viewing/compare",
+    "kvnode/log": "files mark notes packed record recovery scan segment wal watched window healing/runs "
+    "viewing/compare",
     "kvnode/net": "frames inline replies requests shapes",
     "kvnode/node": "applying catch_up deeds disk_state following gets joining leading links node peers reads session "
     "tail wire",
