@@ -222,10 +222,10 @@ class Session:
 
     def put_back(self, chunk: Chunk) -> None:
         """Run the newest chunk again: it has certainly not taken effect."""
-        if self._later_chunks:
-            self._later_chunks.remove(chunk)
-        else:
+        if chunk is self.chunk and not self._later_chunks:
             self.chunk = None
+        else:
+            self._later_chunks.remove(chunk)
         self.blockers -= chunk.is_blocker
         self.pending_bytes -= chunk.reply_bytes
         if chunk.skips_reply:
