@@ -48,32 +48,25 @@ class Shape:
 
     def read(self, data: bytes) -> list[list[bytes]] | None:
         """The commands, if `data` is some of this shape one after the other and nothing else; None otherwise."""
-        if not data.endswith(b"\r\n") or len(data) % self.size:
+        if not data.endswith(b"\r\n"):
             return None
-        data = b"\r\n" + data  # so that each command is what follows a CRLF, up to the next
-        if len(data) == len(b"\r\n") + self.size:  # the usual case, when a client does not pipeline
-            one = self._read_at(data, 0)
-            return None if one is None else [one]
         commands: list[list[bytes]] = []
-        for position in range(0, len(data) - 2, self.size):
-            command = self._read_at(data, position)
-            if command is None:
-                return None
+        heads, ends, blank = self._heads, self._ends, self._blank
+        pieces = len(heads)
+        data = b"\r\n" + data  # so that each command is what follows a CRLF, up to the next
+        position = 0
+        size = len(data) - 2
+        while position < size:
+            command = blank[:]
+            for i in range(pieces):
+                head = heads[i]
+                start = position + len(head)
+                if data[position:start] != head:
+                    return None
+                position += ends[i]
+                command[i + 1] = data[start:position]
             commands.append(command)
-        return commands
-
-    def _read_at(self, data: bytes, position: int) -> list[bytes] | None:
-        """The command of this shape that follows the CRLF at `position`, None if there is none."""
-        heads, ends = self._heads, self._ends
-        command = self._blank[:]
-        for i in range(len(heads)):
-            head = heads[i]
-            start = position + len(head)
-            if data[position:start] != head:
-                return None
-            position += ends[i]
-            command[i + 1] = data[start:position]
-        return command
+        return commands if position == size else None
 
 
 _by_size: Final[list[Shape | None]] = [None] * (SIZE_MAX + 1)

@@ -75,9 +75,9 @@ class KeySpace:
     def _apply_all(self, entries: Sequence[Entry]) -> None:
         values = self.values
         for entry in entries:
+            verb: str = entry[0]
             if len(entry) == 3:
                 # Nearly all are SET or UPD. Named types make these lines a third of the instructions of a pattern.
-                verb: str = entry[0]
                 key: bytes = entry[1]
                 value: bytes = entry[2]
                 if verb == "SET":

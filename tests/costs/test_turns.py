@@ -65,7 +65,7 @@ COSTS = (
     ),
     Cost("SET 16", LEADER, "peer_bytes", 2 * (16 * (VALUE_AND_KEY_BYTES + 10) + 80), "the record to two followers"),
     Cost(
-        "SET 16", LEADER, "calls", 910, "about 52 for each command: 8 put its entry together, compiled without a call"
+        "SET 16", LEADER, "calls", 875, "about 50 for each command: 8 put its entry together, compiled without a call"
     ),
     Cost("SET 16", FOLLOWER, "events", 2, "the Append, the completion of the disk"),
     Cost("SET 16", FOLLOWER, "turns", 2, "one for each of these"),
@@ -81,7 +81,7 @@ COSTS = (
     Cost("SET", LEADER, "turns", 3, "as for sixteen"),
     Cost("SET", LEADER, "appends", 1, "as for sixteen"),
     Cost("SET", LEADER, "log_bytes", VALUE_AND_KEY_BYTES + 10 + 40, "header, chain and time for one command"),
-    Cost("SET", LEADER, "calls", 470, "what a record costs, whatever is in it"),
+    Cost("SET", LEADER, "calls", 465, "what a record costs, whatever is in it"),
     Cost("SET", FOLLOWER, "calls", 250, "as for sixteen"),
     Cost("GET 16", LEADER, "appends", 0, "a read is not logged"),
     Cost("GET 16", LEADER, "turns", 2, "one that asks a follower, one that answers"),
@@ -89,7 +89,7 @@ COSTS = (
     Cost("GET 16", LEADER, "peer_writes", 1.1, "one round for all reads of a turn, of one follower"),
     Cost("GET 16", LEADER, "peer_bytes", 32, "a heartbeat"),
     Cost("GET 16", LEADER, "client_writes", 1, "the replies of one turn leave together"),
-    Cost("GET 16", LEADER, "calls", 390, "about 6 for each command beside what a round costs"),
+    Cost("GET 16", LEADER, "calls", 370, "about 5 for each command beside what a round costs"),
     Cost("GET 16", FOLLOWER, "calls", 140, "a heartbeat, answered on receipt"),
     Cost("GET", LEADER, "calls", 300, "what a round costs"),
     Cost("forwarded 16", FOLLOWER, "client_writes", 1, "all replies together"),
