@@ -110,6 +110,7 @@ class Config:
     trail_ms: int = _key(20, "small writes may reach members beyond a majority this much later; 0: at once", 0, 1_000)
     request_timeout_ms: int = _key(4_000, "a command is answered within this time, be it with an error", 50, 600_000)
     cpu_stay_ms: int = _key(50, "its threads stay on one CPU so long at a time while it writes; 0: never", 0, 1_000)
+    huge_pages: int = _key(1, "its memory is moved into huge pages where the kernel allows it; 0: never", 0, 1)
     fsync_warn_ms: int = _key(1_000, "an fsync that takes longer is logged", 1, 600_000)
     key_bytes_max: int = _key(64 * KIB, "a longer key is refused", 1, 16 * MIB)
     value_bytes_max: int = _key(16 * MIB, "a longer value is refused", 1, 64 * MIB)

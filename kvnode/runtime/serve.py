@@ -24,6 +24,7 @@ from kvnode.node.set_aside import EntriesLost
 from kvnode.node.wire import LANES
 from kvnode.runtime.connections import ClientConnection, LinkConnection
 from kvnode.runtime.dialing import keep_dialing
+from kvnode.runtime.huge_pages import HugePages
 from kvnode.runtime.loop import Runtime
 from kvnode.runtime.notes import make_logger
 from kvnode.runtime.opening import StartError, open_machine
@@ -84,6 +85,9 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket, f
     dialers = [loop.create_task(keep_dialing(runtime, member, lane)) for member in config.peers for lane in LANES]
     for dialer in dialers:
         dialer.add_done_callback(runtime.on_task_done)
+    huge_pages = HugePages()
+    if config.huge_pages:
+        huge_pages.start()
     try:
         await _live(config, runtime, logger)
     except StartError:
@@ -95,6 +99,7 @@ async def _serve(config: Config, clients: socket.socket, peers: socket.socket, f
         peer_server.close()
         for dialer in dialers:
             dialer.cancel()
+        huge_pages.stop()
     try:
         await runtime.close()
     except BaseException as error:

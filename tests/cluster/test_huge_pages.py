@@ -1,0 +1,46 @@
+"""The memory of real nodes, as the kernel tells it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kvnode.runtime.huge_pages import PIECE, can_use_huge_pages
+from tests.cluster.conftest import MakeCluster
+from tests.cluster.harness import Cluster, eventually
+
+pytestmark = pytest.mark.skipif(not can_use_huge_pages(), reason="needs Linux 6.1 or newer, with huge pages allowed")
+KEYS = 50_000
+
+
+def huge_bytes(cluster: Cluster, id: str) -> int:
+    told = Path(f"/proc/{cluster.pid(id)}/smaps_rollup").read_text()
+    return sum(map(int, re.findall(r"^AnonHugePages: +(\d+) kB", told, re.MULTILINE))) * 1024
+
+
+def fill(cluster: Cluster, prefix: str) -> int:
+    """The bytes of what is written."""
+    pipe = cluster.client(cluster.wait_for_leader()).pipeline(transaction=False)
+    for number in range(KEYS):
+        pipe.set(f"{prefix}{number}", f"{number:0100}")
+    pipe.execute()
+    return KEYS * 100
+
+
+def test_memory_is_in_huge_pages_as_it_grows(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    cluster.start("A", "B")
+    cluster.start("C", huge_pages=0)
+    size = fill(cluster, "first")
+    for id in "AB":
+        eventually(lambda id=id: huge_bytes(cluster, id) > size, f"{id} has what was written in huge pages")
+    size += fill(cluster, "second")
+    for id in "AB":
+        eventually(lambda id=id: huge_bytes(cluster, id) > size, f"{id} has what was written then, too")
+    assert huge_bytes(cluster, "C") < PIECE, "C was told not to"
+    cluster.wait_until_equal()
+    assert cluster.client("A").get("first49999") == f"{49_999:0100}".encode()
+    for id in cluster.ids:
+        assert cluster.stop(id) == 0
