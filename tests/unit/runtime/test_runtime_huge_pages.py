@@ -18,22 +18,35 @@ from kvnode.runtime.huge_pages import PAGE, PIECE, RESIDENT_MIN, HugePages, can_
 from tests.cluster.harness import eventually
 
 needs_kernel = pytest.mark.skipif(not can_use_huge_pages(), reason="needs Linux 6.1 or newer, with huge pages allowed")
-PIECES = 4
+SIZE = 5 * PIECE
 PAGES = PIECE // PAGE
 
 
 class Memory:
-    """Fresh memory of this many pieces that may be in a huge page each."""
+    """Fresh memory, or that of a file. `pieces`: how many of it may be in a huge page."""
 
-    def __init__(self) -> None:
-        self._mapping = mmap.mmap(-1, (PIECES + 1) * PIECE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def __init__(self, file: int = -1) -> None:
+        anonymous = mmap.MAP_ANONYMOUS if file == -1 else 0
+        self._mapping = mmap.mmap(file, SIZE, flags=mmap.MAP_PRIVATE | anonymous)
         self._mapping.madvise(mmap.MADV_DONTDUMP)  # or it would become one with its neighbours
         self._held = ctypes.c_char.from_buffer(self._mapping)
         self._address = ctypes.addressof(self._held)
+        self._before = -self._address % PIECE
+        self.pieces = (SIZE - self._before) // PIECE
 
     def _positions(self, piece: int, pages: int) -> range:
-        first = -self._address % PIECE + piece * PIECE
+        first = self._before + piece * PIECE
         return range(first, first + pages * PAGE, PAGE)
+
+    def use_all(self) -> None:
+        for piece in range(self.pieces):
+            self.use(piece)
+
+    def holds_all(self) -> bool:
+        return all(self.holds(piece) for piece in range(self.pieces))
+
+    def is_all_huge(self) -> bool:
+        return self.huge_bytes() == self.pieces * PIECE
 
     def use(self, piece: int, pages: int = PAGES) -> None:
         for number, position in enumerate(self._positions(piece, pages)):
@@ -68,11 +81,25 @@ def memory() -> Iterator[Memory]:
 
 @needs_kernel
 def test_memory_in_use_is_moved_and_holds_what_it_held(memory: Memory) -> None:
-    for piece in range(PIECES):
-        memory.use(piece)
+    memory.use_all()
     HugePages().collapse_all()
-    assert memory.huge_bytes() == PIECES * PIECE
-    assert all(memory.holds(piece) for piece in range(PIECES))
+    assert memory.is_all_huge()
+    assert memory.holds_all()
+
+
+@needs_kernel
+def test_memory_of_a_file_is_passed_by(memory: Memory, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(SIZE))
+    with path.open("r+b") as file:
+        of_file = Memory(file.fileno())
+    of_file.use_all()
+    memory.use_all()
+    HugePages().collapse_all()
+    assert memory.is_all_huge()
+    assert of_file.holds_all()
+    assert not of_file.huge_bytes()
+    of_file.close()
 
 
 @needs_kernel
@@ -93,9 +120,8 @@ def test_a_thread_does_it_as_memory_grows(memory: Memory, monkeypatch: pytest.Mo
     moving = HugePages()
     moving.start()
     try:
-        for piece in range(PIECES):
-            memory.use(piece)
-        eventually(lambda: memory.huge_bytes() == PIECES * PIECE, "all is in huge pages")
+        memory.use_all()
+        eventually(memory.is_all_huge, "all is in huge pages")
     finally:
         moving.stop()
     assert "huge pages" not in [thread.name for thread in threading.enumerate()]
@@ -104,8 +130,7 @@ def test_a_thread_does_it_as_memory_grows(memory: Memory, monkeypatch: pytest.Mo
 @needs_kernel
 def test_a_stop_ends_the_rest_and_what_would_follow(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huge_pages, "REST", 1e6)  # for ever
-    for piece in range(PIECES):
-        memory.use(piece)
+    memory.use_all()
     before = all_huge_bytes()
     moving = HugePages()
     moving.stop()
@@ -115,24 +140,23 @@ def test_a_stop_ends_the_rest_and_what_would_follow(memory: Memory, monkeypatch:
 
 def all_huge_bytes() -> int:
     """Of the whole process."""
-    return sum(map(int, re.findall(r"^AnonHugePages: +(\d+) kB", Path("/proc/self/smaps").read_text(), re.M)))
+    return sum(map(int, re.findall(r"^AnonHugePages: +(\d+) kB", Path("/proc/self/smaps").read_text(), re.M))) * 1024
 
 
 @needs_kernel
 def test_what_the_kernel_refuses_stays_as_it_was() -> None:
     program = """
 import ctypes, sys
-from tests.unit.runtime.test_runtime_huge_pages import PIECES, HugePages, Memory, can_use_huge_pages
+from tests.unit.runtime.test_runtime_huge_pages import HugePages, Memory, can_use_huge_pages
 
 PR_SET_THP_DISABLE = 41
 assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
 memory = Memory()
-for piece in range(PIECES):
-    memory.use(piece)
+memory.use_all()
 HugePages().collapse_all()
 assert can_use_huge_pages()  # the kernel says it knows how
 assert memory.huge_bytes() == 0
-assert all(memory.holds(piece) for piece in range(PIECES))
+assert memory.holds_all()
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
