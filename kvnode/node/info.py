@@ -55,13 +55,14 @@ def _clients(node: Node) -> Fields:
 
 def _memory(node: Node) -> Fields:
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    used = _resident_bytes() or usage.ru_maxrss * 1024
+    used = resident_bytes() or usage.ru_maxrss * 1024
     yield "used_memory", used
     yield "used_memory_rss", used
     yield "used_memory_peak", usage.ru_maxrss * 1024
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """The memory that this process holds; 0 where the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - a Path would only be longer
             return int(statm.read().split()[1]) * resource.getpagesize()

@@ -15,11 +15,14 @@ pages, it is not asked.
 from __future__ import annotations
 
 import ctypes
+import errno
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from kvnode.node.info import resident_bytes
 
 PIECE: Final = 2 * 1024 * 1024
 """Bytes of a huge page, on x86-64, and on ARM with pages of 4 KiB. Where they are larger the kernel refuses."""
@@ -38,7 +41,7 @@ SHORT_S: Final = 0.0001
 _MADV_COLLAPSE: Final = 25
 _MODE: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # Where the interpreter's lock is given up meanwhile, and where it is not.
-_madvise: Final = ctypes.CDLL(None).madvise
+_madvise: Final = ctypes.CDLL(None, use_errno=True).madvise
 _mincore: Final = ctypes.PyDLL(None).mincore
 _madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
@@ -61,20 +64,21 @@ class HugePages:
             self._runner.join()
 
     def _run(self) -> None:
-        pages = 0.0
+        size = 0
         while not self._stopping.wait(LOOK_S):
-            if _resident_pages() > pages * (1 + GROWTH):
+            if resident_bytes() > size * (1 + GROWTH):
                 self.collapse_all()
-                pages = _resident_pages()
+                size = resident_bytes()
 
     def collapse_all(self) -> None:
-        """Go through all memory of the process's own, until the kernel has no huge page left."""
+        """Go through all memory of the process's own, until the kernel has no huge page left; any other refusal is of one
+        piece."""
         for start, end in _own_memory():
             for piece in range(-(-start // PIECE) * PIECE, end - PIECE + 1, PIECE):
                 if not _is_in_use(piece):
                     continue
                 began = time.perf_counter()
-                if not _collapse(piece, PIECE):
+                if not _collapse(piece, PIECE) and ctypes.get_errno() == errno.ENOMEM:
                     return
                 took = time.perf_counter() - began
                 if took > SHORT_S and self._stopping.wait(REST * took):
@@ -85,10 +89,9 @@ def can_use_huge_pages() -> bool:
     """Whether the kernel knows how, tells what it has to, and nobody has forbidden it."""
     try:
         is_forbidden = "[never]" in _MODE.read_text()
-        _resident_pages()
-    except OSError:  # a kernel without huge pages, or another system, or without /proc
+    except OSError:  # a kernel without huge pages, or another system
         return False
-    return not is_forbidden and _collapse(0, 0)
+    return not is_forbidden and resident_bytes() > 0 and _collapse(0, 0)
 
 
 def _collapse(address: int, size: int) -> bool:
@@ -108,7 +111,3 @@ def _own_memory() -> Iterator[tuple[int, int]]:
         if permissions == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
             start, _, end = addresses.partition("-")
             yield int(start, 16), int(end, 16)
-
-
-def _resident_pages() -> int:
-    return int(Path("/proc/self/statm").read_bytes().split()[1])

@@ -82,6 +82,12 @@ def program(name: str) -> list[str]:
     return [sys.executable, *(["-P"] if is_installed_as_it_stands() else []), "-m", name]
 
 
+def huge_bytes(pid: int) -> int:
+    """The memory that a process has in huge pages."""
+    told = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * int(next(line for line in told.splitlines() if line.startswith("AnonHugePages:")).split()[1])
+
+
 @cache
 def is_installed_as_it_stands() -> bool:
     """Whether the kvnode that is installed, compiled, was made from the source as it is now: then it is what is tested,

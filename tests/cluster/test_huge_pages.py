@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
 from kvnode.runtime.huge_pages import PIECE, can_use_huge_pages
 from tests.cluster.conftest import MakeCluster
-from tests.cluster.harness import Cluster, eventually
+from tests.cluster.harness import Cluster, eventually, huge_bytes
 
 pytestmark = pytest.mark.skipif(not can_use_huge_pages(), reason="needs Linux 6.1 or newer, with huge pages allowed")
 KEYS = 50_000
-
-
-def huge_bytes(cluster: Cluster, id: str) -> int:
-    told = Path(f"/proc/{cluster.pid(id)}/smaps_rollup").read_text()
-    return sum(map(int, re.findall(r"^AnonHugePages: +(\d+) kB", told, re.MULTILINE))) * 1024
 
 
 def fill(cluster: Cluster, prefix: str) -> int:
@@ -34,14 +26,14 @@ def test_memory_is_in_huge_pages_as_it_grows(make_cluster: MakeCluster) -> None:
     cluster.start("A", "B")
     cluster.start("C", huge_pages=0)
     for id in "AB":
-        eventually(lambda id=id: huge_bytes(cluster, id), f"{id} is in huge pages")
+        eventually(lambda id=id: huge_bytes(cluster.pid(id)), f"{id} is in huge pages")
     for prefix in ("first", "second"):
-        before = {id: huge_bytes(cluster, id) for id in "AB"}
+        before = {id: huge_bytes(cluster.pid(id)) for id in "AB"}
         size = fill(cluster, prefix)
         for id, held in before.items():
             wanted = held + size
-            eventually(lambda id=id, n=wanted: huge_bytes(cluster, id) >= n, f"{id} has these keys there, too")
-    assert huge_bytes(cluster, "C") < PIECE, "C was told not to"
+            eventually(lambda id=id, n=wanted: huge_bytes(cluster.pid(id)) >= n, f"{id} has these keys there, too")
+    assert huge_bytes(cluster.pid("C")) < PIECE, "C was told not to"
     cluster.wait_until_equal()
     assert cluster.client("A").get("first49999") == f"{49_999:0100}".encode()
     for id in cluster.ids:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from kvnode.runtime import huge_pages
 from kvnode.runtime.huge_pages import PAGE, PIECE, RESIDENT_MIN, HugePages, can_use_huge_pages
-from tests.cluster.harness import eventually
+from tests.cluster.harness import eventually, huge_bytes
 
 needs_kernel = pytest.mark.skipif(not can_use_huge_pages(), reason="needs Linux 6.1 or newer, with huge pages allowed")
 SIZE = 5 * PIECE
@@ -54,6 +55,9 @@ class Memory:
 
     def holds(self, piece: int, pages: int = PAGES) -> bool:
         return all(self._mapping[position] == n % 251 for n, position in enumerate(self._positions(piece, pages)))
+
+    def forbid(self) -> None:
+        self._mapping.madvise(mmap.MADV_NOHUGEPAGE)
 
     def huge_bytes(self) -> int:
         return self._told("AnonHugePages")
@@ -131,22 +135,30 @@ def test_a_thread_does_it_as_memory_grows(memory: Memory, monkeypatch: pytest.Mo
 def test_a_stop_ends_the_rest_and_what_would_follow(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huge_pages, "REST", 1e6)  # for ever
     memory.use_all()
-    before = all_huge_bytes()
+    before = huge_bytes(os.getpid())
     moving = HugePages()
     moving.stop()
     moving.collapse_all()
-    assert all_huge_bytes() <= before + PIECE
+    assert huge_bytes(os.getpid()) <= before + PIECE
 
 
-def all_huge_bytes() -> int:
-    """Of the whole process."""
-    return sum(map(int, re.findall(r"^AnonHugePages: +(\d+) kB", Path("/proc/self/smaps").read_text(), re.M))) * 1024
+@needs_kernel
+def test_memory_that_may_not_be_there_does_not_hold_up_the_rest(memory: Memory) -> None:
+    refused = Memory()
+    refused.forbid()
+    refused.use_all()
+    memory.use_all()
+    HugePages().collapse_all()
+    assert memory.is_all_huge()
+    assert not refused.huge_bytes()
+    assert refused.holds_all()
+    refused.close()
 
 
 @needs_kernel
 def test_what_the_kernel_refuses_stays_as_it_was() -> None:
     program = """
-import ctypes, sys
+import ctypes
 from tests.unit.runtime.test_runtime_huge_pages import HugePages, Memory, can_use_huge_pages
 
 PR_SET_THP_DISABLE = 41
