@@ -71,8 +71,9 @@ class HugePages:
                 size = resident_bytes()
 
     def collapse_all(self) -> None:
-        """Go through all memory of the process's own, until the kernel has no huge page left; any other refusal is of one
-        piece."""
+        """Go through all memory of the process's own, until the kernel has no huge page left.
+
+        Any other refusal is of one piece."""
         for start, end in _own_memory():
             for piece in range(-(-start // PIECE) * PIECE, end - PIECE + 1, PIECE):
                 if not _is_in_use(piece):
