@@ -23,7 +23,7 @@ COMPILED = {
     "tail wire",
     "kvnode/raft": "candidate core enough follower index leader messages rounds trailing",
     "kvnode/runtime": "connections disk loop slow_fsyncs writing",
-    "kvnode/store": "arguments command data_commands keyspace limits numbers overlay snapshot strings table",
+    "kvnode/store": "arguments command data_commands keyspace limits numbers overlay partitions snapshot strings table",
 }
 """What a command passes through, and what inherits from that: compiling all of it would take three times as long, and
 make nothing faster. Constants in them are Final: any other is looked up by its name each time it is used. Not so the

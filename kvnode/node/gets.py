@@ -10,12 +10,13 @@ from typing import Final
 
 from kvnode.net.replies import SMALL_BULKS
 from kvnode.node.session import Command
+from kvnode.store.partitions import Partitions
 
 _BEFORE_CRLF: Final = [head[:-2] for head in SMALL_BULKS]
 
 
 def run_gets(
-    values: dict[bytes, bytes],
+    values: Partitions[bytes],
     name: bytes,
     commands: list[Command],
     start: int,
@@ -35,7 +36,8 @@ def run_gets(
         if len(command) != 2 or (command[0] is not name and command[0] != name):
             break
         position += 1
-        value = values.get(command[1])
+        key = command[1]
+        value = values.of(key).get(key)
         if value is None:
             pieces.append(null)
         else:

@@ -1,7 +1,7 @@
 """One moment of the key space, read in slices while entries go on being applied.
 
 A read of everything (KEYS, RANGE, the digest) takes longer than a turn may. What it answers must nevertheless be the
-state at one seq, and writes must not wait for it. So a snapshot shares the dict and the index of the key space, and
+state at one seq, and writes must not wait for it. So a snapshot shares the dicts and the index of the key space, and
 from then on: the index is not merged (its keys are the keys of that moment), and before entries are applied the values
 that they replace are kept in `_before`. That costs memory for what is written during the read, and nothing when no
 snapshot is open.
@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from kvnode.store.effects import Entry
+from kvnode.store.partitions import Partitions
 
 if TYPE_CHECKING:
     from kvnode.store.keyspace import KeySpace
@@ -26,7 +27,7 @@ class Snapshot:
 
     __slots__ = ("_before", "_index", "_open_snapshots", "_values")
 
-    def __init__(self, values: dict[bytes, bytes], index: Any, open_snapshots: list[Snapshot]) -> None:
+    def __init__(self, values: Partitions[bytes], index: Any, open_snapshots: list[Snapshot]) -> None:
         self._values = values
         self._index = index
         self._open_snapshots = open_snapshots
@@ -47,7 +48,7 @@ class Snapshot:
     def close(self) -> None:
         self._open_snapshots.remove(self)
 
-    def remember(self, entries: Iterable[Entry], values: dict[bytes, bytes]) -> None:
+    def remember(self, entries: Iterable[Entry], values: Partitions[bytes]) -> None:
         """Keep the values that `entries` are about to replace in `values`."""
         if values is not self._values:  # FLUSHALL has put another one there; ours no longer changes
             return

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from kvnode.invariant import InvariantError
-from kvnode.store.keyspace import KeySpace
+from kvnode.store.keyspace import TOUCHED_SPARE, KeySpace
 from kvnode.store.snapshot import Snapshot, take_snapshot
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"c", b"c\0", b"\xff"])
@@ -150,11 +150,62 @@ def test_an_entry_that_is_none_stops_the_node(entry: object, has_snapshot: bool)
         keyspace.apply([entry])
 
 
-def test_keys_that_come_and_go_leave_nothing_to_merge() -> None:
-    keyspace = KeySpace()
-    for number in range(100):
+@given(st.lists(st.tuples(st.sampled_from(["SET", "DEL", "merge"]), st.integers(1, 3)), min_size=10))
+def test_the_index_holds_what_has_not_gone_once(steps: list[tuple[str, int]]) -> None:
+    """Whatever came and went between merges of parts of it; `SET` and `DEL` of key n, `merge` of n keys."""
+    keyspace, model = KeySpace(), {b"other%d" % number for number in range(20)}
+    keyspace.apply([("SET", key, b"") for key in model])
+    keyspace.merge()
+    for step, number in steps:
+        key = b"%d" % number
+        if step == "merge":
+            keyspace.merge_some(number)
+        elif step == "SET":
+            keyspace.apply([("SET", key, b"")])
+            model.add(key)
+        elif key in model:
+            keyspace.apply([("DEL", key)])
+            model.remove(key)
+    assert [key for part in merged(keyspace).slices() for key in part] == sorted(model)
+
+
+def unmerged(keyspace: KeySpace) -> int:
+    return int(repr(keyspace).split("unmerged=")[1].split()[0])
+
+
+def come_and_go(keyspace: KeySpace, count: int) -> None:
+    """So many keys, each in a record of its own."""
+    for number in range(count):
         keyspace.apply([("SET", b"%d" % number, b""), ("DEL", b"%d" % number)])
-    assert repr(keyspace) == "KeySpace keys=0 unmerged=0 snapshots=0"
+
+
+def test_keys_that_come_and_go_do_not_pile_up() -> None:
+    keyspace = KeySpace()
+    keyspace.apply([("SET", b"stays", b"")])
+    come_and_go(keyspace, 2 * TOUCHED_SPARE)
+    assert unmerged(keyspace) <= TOUCHED_SPARE + 10
+    assert content(merged(keyspace)) == {b"stays": b""}
+
+
+def test_keys_that_have_piled_up_under_a_snapshot_do_not_hold_up_a_record() -> None:
+    keyspace = KeySpace()
+    with merged(keyspace) as snapshot:
+        come_and_go(keyspace, TOUCHED_SPARE)
+        assert unmerged(keyspace) == 2 * TOUCHED_SPARE
+        assert content(snapshot) == {}
+    keyspace.apply([("NOOP",)])
+    assert unmerged(keyspace) == 2 * TOUCHED_SPARE
+    come_and_go(keyspace, 1)
+    assert unmerged(keyspace) == 2 * TOUCHED_SPARE - 2, "twice what came with the record"
+    come_and_go(keyspace, TOUCHED_SPARE)
+    assert unmerged(keyspace) <= TOUCHED_SPARE + 10
+
+
+def test_keys_that_come_wait_for_an_idle_moment_however_many() -> None:
+    keyspace = KeySpace()
+    for first in range(0, 5 * TOUCHED_SPARE, 1000):
+        keyspace.apply([("SET", b"%d" % number, b"") for number in range(first, first + 1000)])
+    assert unmerged(keyspace) == 5 * TOUCHED_SPARE
 
 
 def test_merging_and_freeing_go_in_slices() -> None:
