@@ -16,7 +16,7 @@ _BEFORE_CRLF: Final = [head[:-2] for head in SMALL_BULKS]
 
 
 def run_gets(
-    values: Partitions[bytes],
+    values: Partitions,
     name: bytes,
     commands: list[Command],
     start: int,

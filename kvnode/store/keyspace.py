@@ -59,7 +59,7 @@ class KeySpace:
         return key in self.values
 
     def _start_empty(self) -> None:
-        self.values: Partitions[bytes] = Partitions()
+        self.values = Partitions()
         self._index: Any = SortedList()
         self._touched: list[bytes] = []
         self._has_gone = False
@@ -149,10 +149,6 @@ class KeySpace:
         self._touched_max = TOUCHED_SPARE + 2 * (len(self.values) + len(self._index))
         if len(self._touched) > self._touched_max and added > 0:
             self.merge_some(2 * added)  # in proportion to what is applied, so that this never takes long either
-
-    def merge(self) -> None:
-        """Bring the index up to date at once: after recovery, when there is no turn to hold up."""
-        self.merge_some(len(self._touched))
 
     def snapshot(self) -> Snapshot:
         """The key space as it is now, to be closed after use. The index must be merged: see `take_snapshot`."""

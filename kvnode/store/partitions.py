@@ -10,30 +10,28 @@ that have these in common would all be in each other's way.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from mypy_extensions import i64
-
-V = TypeVar("V")
 
 PARTITIONS: Final = 128
 """A power of two. At eleven million keys a dict of all pauses for 0.7 to 1.8 s as it grows, each of these for 1/128."""
 _HASH_SHIFT: Final = 48
 
 
-class Partitions(Generic[V]):
-    """Keys are bytes. Who looks up or changes keys by the thousand asks for their dict (`of`) and does it there."""
+class Partitions:
+    """Keys and values are bytes. Who changes many, or looks many up, asks for the dict of each (`of`)."""
 
     __slots__ = ("_dicts",)
 
     def __init__(self) -> None:
-        self._dicts: list[dict[bytes, V]] = [{} for _ in range(PARTITIONS)]
+        self._dicts: list[dict[bytes, bytes]] = [{} for _ in range(PARTITIONS)]
 
     def __repr__(self) -> str:
         return f"Partitions keys={len(self)}"
 
-    def of(self, key: bytes) -> dict[bytes, V]:
+    def of(self, key: bytes) -> dict[bytes, bytes]:
         """The dict that has `key`, or would have it. Raises TypeError for what has no hash."""
         hash_: i64 = hash(key)  # a machine word: half of all hashes are no small numbers, and would be objects
         return self._dicts[(hash_ >> _HASH_SHIFT) & (PARTITIONS - 1)]
@@ -44,10 +42,10 @@ class Partitions(Generic[V]):
     def __contains__(self, key: bytes) -> bool:
         return key in self.of(key)
 
-    def get(self, key: bytes) -> V | None:
+    def get(self, key: bytes) -> bytes | None:
         return self.of(key).get(key)
 
-    def __getitem__(self, key: bytes) -> V:
+    def __getitem__(self, key: bytes) -> bytes:
         return self.of(key)[key]
 
     def pop(self) -> None:

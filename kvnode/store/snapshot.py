@@ -27,7 +27,7 @@ class Snapshot:
 
     __slots__ = ("_before", "_index", "_open_snapshots", "_values")
 
-    def __init__(self, values: Partitions[bytes], index: Any, open_snapshots: list[Snapshot]) -> None:
+    def __init__(self, values: Partitions, index: Any, open_snapshots: list[Snapshot]) -> None:
         self._values = values
         self._index = index
         self._open_snapshots = open_snapshots
@@ -48,7 +48,7 @@ class Snapshot:
     def close(self) -> None:
         self._open_snapshots.remove(self)
 
-    def remember(self, entries: Iterable[Entry], values: Partitions[bytes]) -> None:
+    def remember(self, entries: Iterable[Entry], values: Partitions) -> None:
         """Keep the values that `entries` are about to replace in `values`."""
         if values is not self._values:  # FLUSHALL has put another one there; ours no longer changes
             return

@@ -16,8 +16,10 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,17 +55,26 @@ def eventually(condition: Callable[[], T], what: str, timeout_s: float = 15.0, p
         time.sleep(poll_s)
 
 
+def _own_ports() -> Iterator[int]:
+    """Each once, then from the first again. Tests that run side by side have ports of their own, and none is given out
+    soon again: either could be that of a node that is down for a while. The first is random, for others may test too.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = PORTS[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    first = random.randrange(len(own))
+    return cycle([*own[first:], *own[:first]])
+
+
+_PORTS = _own_ports()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens. Another process may be quicker: the choice is random to make that rare."""
+    """Ports on which nothing listens."""
     ports: list[int] = []
     while len(ports) < count:
-        port = random.choice(PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-        if port not in ports:
+        port = next(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
             ports.append(port)
     return ports
 

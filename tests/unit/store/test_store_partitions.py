@@ -13,17 +13,17 @@ from kvnode.store.partitions import PARTITIONS, Partitions
 KEYS = [b"key:%d" % number for number in range(1000 * PARTITIONS)]
 
 
-def filled() -> tuple[Partitions[int], list[dict[bytes, int]]]:
+def filled() -> tuple[Partitions, list[dict[bytes, bytes]]]:
     """With all KEYS, and the dicts that have them."""
-    partitions: Partitions[int] = Partitions()
-    for number, key in enumerate(KEYS):
-        partitions.of(key)[key] = number
+    partitions = Partitions()
+    for key in KEYS:
+        partitions.of(key)[key] = b""
     return partitions, list({id(each): each for each in map(partitions.of, KEYS)}.values())
 
 
-@given(st.dictionaries(st.binary(max_size=2), st.integers()), st.lists(st.binary(max_size=2)))
-def test_a_mapping(pairs: dict[bytes, int], others: list[bytes]) -> None:
-    partitions: Partitions[int] = Partitions()
+@given(st.dictionaries(st.binary(max_size=2), st.binary()), st.lists(st.binary(max_size=2)))
+def test_a_mapping(pairs: dict[bytes, bytes], others: list[bytes]) -> None:
+    partitions = Partitions()
     for key, value in pairs.items():
         partitions.of(key)[key] = value
     assert len(partitions) == len(pairs)
