@@ -32,7 +32,7 @@ RESIDENT_MIN: Final = PIECE // PAGE * 3 // 4
 LOOK_S: Final = 1.0
 """How often the size of the process is looked at."""
 GROWTH: Final = 1 / 32
-"""When it has grown by so much, all of it is gone through. A piece that needs nothing takes 10 µs."""
+"""When it has grown by so much since a pass began, all of it is gone through. A piece that needs nothing takes 10 µs."""
 REST: Final = 9
 """The rest after each piece, by the time that it took."""
 SHORT_S: Final = 0.0001
@@ -64,11 +64,12 @@ class HugePages:
             self._runner.join()
 
     def _run(self) -> None:
-        size = 0
+        size_before = 0
         while not self._stopping.wait(LOOK_S):
-            if resident_bytes() > size * (1 + GROWTH):
+            size = resident_bytes()
+            if size > size_before * (1 + GROWTH):
                 self.collapse_all()
-                size = resident_bytes()
+                size_before = size  # not what it is by now: a pass does not see what comes meanwhile
 
     def collapse_all(self) -> None:
         """Go through all memory of the process's own, until the kernel has no huge page left.

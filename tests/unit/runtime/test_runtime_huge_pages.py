@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kvnode.node.info import resident_bytes
 from kvnode.runtime import huge_pages
 from kvnode.runtime.huge_pages import PAGE, PIECE, RESIDENT_MIN, HugePages, can_use_huge_pages
 from tests.cluster.harness import eventually, huge_bytes
@@ -129,6 +130,26 @@ def test_a_thread_does_it_as_memory_grows(memory: Memory, monkeypatch: pytest.Mo
     finally:
         moving.stop()
     assert "huge pages" not in [thread.name for thread in threading.enumerate()]
+
+
+@needs_kernel
+def test_what_comes_during_a_pass_is_gone_through_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Growing(HugePages):
+        passes = 0
+        came = b""
+
+        def collapse_all(self) -> None:
+            super().collapse_all()
+            self.came = self.came or b"x" * (resident_bytes() // 8)
+            self.passes += 1
+
+    monkeypatch.setattr(huge_pages, "LOOK_S", 0.01)
+    moving = Growing()
+    moving.start()
+    try:
+        eventually(lambda: moving.passes > 1, "another pass")
+    finally:
+        moving.stop()
 
 
 @needs_kernel
