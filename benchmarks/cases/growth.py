@@ -40,6 +40,7 @@ def grow(bench: Bench, system: Kvnode | Redis, keys_max: int) -> Iterator[Sample
                 held = 0
             if held < size:
                 system.fill(size - held, held)
+                system.rest()
                 held = size
             overwrites = Load(system.write, 50, 16, bench.seconds, keys=size)
             yield Sample(f"overwrite/{size}", system.label, number, cost(system, overwrites))

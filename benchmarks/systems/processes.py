@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -18,6 +19,10 @@ HOST = "127.0.0.1"
 START_SECONDS_MAX = 120.0
 STOP_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.02
+REST_SECONDS_MAX = 600.0
+"""Three nodes that put ten million keys in order have two cores for it."""
+AT_REST_CORES_MAX = 0.15
+"""What three servers may take of a core: three nodes that nobody asks anything take 0.05."""
 FILL = {"clients": 50, "pipeline": 128}
 
 
@@ -91,15 +96,21 @@ class Servers:
                 process.kill()
                 process.wait()
 
-    def wait_for(self, what: str, is_ready: Callable[[], object], poll_seconds: float = POLL_SECONDS) -> float:
+    def wait_for(
+        self,
+        what: str,
+        is_ready: Callable[[], object],
+        poll_seconds: float = POLL_SECONDS,
+        seconds_max: float = START_SECONDS_MAX,
+    ) -> float:
         """Ask until the answer is true; the seconds that took. Raises NotReady when it takes too long or one ends."""
         begin = time.monotonic()
         while not is_ready():
             ended = [name for name, process in self.processes.items() if process.poll() is not None]
             if ended:
                 raise NotReady(f"{self.label}: {', '.join(ended)} has ended: {self.said(ended[0])}")
-            if time.monotonic() > begin + START_SECONDS_MAX:
-                raise NotReady(f"{self.label}: no {what} within {START_SECONDS_MAX:.0f} s")
+            if time.monotonic() > begin + seconds_max:
+                raise NotReady(f"{self.label}: no {what} within {seconds_max:.0f} s")
             time.sleep(poll_seconds)
         return time.monotonic() - begin
 
@@ -125,6 +136,23 @@ class Servers:
         """SET of `count` keys, once each, in large pipelines; at the end all servers have them."""
         self.run(Load("set", count=count, first=first, **FILL))
         self.settle()
+
+    def rest(self) -> None:
+        """Wait until the servers do next to nothing: what they put off while there is work is done as well."""
+        self.wait_for("rest", self._is_at_rest, seconds_max=REST_SECONDS_MAX)
+
+    def _is_at_rest(self) -> bool:
+        begin, before = time.monotonic(), self._cpu_seconds()
+        time.sleep(1.0)
+        return self._cpu_seconds() - before < AT_REST_CORES_MAX * (time.monotonic() - begin)
+
+    def _cpu_seconds(self) -> float:
+        """What the servers' processes have taken so far, in user mode and in the kernel."""
+        ticks = 0
+        for process in self.processes.values():
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory_bytes(self, name: str) -> int:
         """What a server's process holds of memory: its share of what it shares (PSS), or RSS where that is not told."""

@@ -32,7 +32,7 @@ RESIDENT_MIN: Final = PIECE // PAGE * 3 // 4
 LOOK_S: Final = 1.0
 """How often the size of the process is looked at."""
 GROWTH: Final = 1 / 32
-"""When it has grown by so much since a pass began, all of it is gone through. A piece that needs nothing takes 10 µs."""
+"""When it has grown by so much since a pass began, another one begins. A piece that needs nothing takes 10 µs."""
 REST: Final = 9
 """The rest after each piece, by the time that it took."""
 SHORT_S: Final = 0.0001
