@@ -383,9 +383,9 @@ def test_damage_under_a_running_node(make_faulty: MakeFaulty) -> None:
             said_before = len(cluster.log_text(id))
             spoil(cluster.data(id))
 
-            def is_healed(id: str = id, found: int = before["damage_found"]) -> bool:
+            def is_healed(id: str = id, healed: int = before["damage_healed"]) -> bool:
                 info = cluster.info(id, "persistence")
-                return info["damage_found"] > found and info["damaged_entries"] == 0
+                return info["damage_healed"] > healed and info["damaged_entries"] == 0
 
             eventually(is_healed, f"{id} heals after {spoil.__name__}")
             said = cluster.log_text(id)[said_before:]

@@ -145,7 +145,7 @@ class Checks:
         self._require(is_majority, host, f"S6 commits seq {seq}, which is durable at {holders} alone")
 
     def _check_key_space(self, host: Host, keyspace: KeySpace, seq: int) -> None:
-        digest = hash(frozenset(keyspace.values.items()))
+        digest = hash(frozenset(pair for each in keyspace.values._dicts for pair in each.items()))
         known = self._digests.setdefault(seq, digest)
         self._require(digest == known, host, f"S8 the key space differs from another at seq {seq}")
 
