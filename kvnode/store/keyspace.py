@@ -4,12 +4,13 @@ Dicts hold the values (partitions.py). An ordered index of the keys serves SCAN,
 up to date with each new key would cost more than the write itself, so it is lazy: `_touched` collects the keys that
 came or went since, and `merge_some` brings the index up to date, in idle moments and before an ordered read.
 
-    values      key -> value, the truth; others only read it
-    _index      SortedList of the keys as of the last merge
-    _touched    the keys that came or went since then, in order; one that did so again is there again
-    _has_gone   whether one of these went. If not, none is in the index, and none is there twice
+    values        key -> value, the truth; others only read it
+    _index        SortedList of the keys as of the last merge
+    _touched      the keys that came or went since then, in order; one that did so again is there again
+    _has_gone     whether one of these went. If not, none is in the index, and none is there twice
+    _touched_max  how many may be there; reckoned anew when there are more, for it grows with the keys
 
-    always:     a key that is in one of values and _index alone  is in _touched
+    always:       a key that is in one of values and _index alone is in _touched
 
 Nothing here takes long at once, however many keys there are: the dicts grow one at a time; merging, the freeing of what
 FLUSHALL removed, and ordered reads (snapshot.py) all go slice by slice, and the caller decides when.

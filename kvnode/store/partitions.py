@@ -2,7 +2,7 @@
 
 A dict that is full is copied into one twice as large, all of it at once; with five million keys that takes longer than
 an election timeout, and nothing else runs meanwhile. Here it is a piece of a few milliseconds. It costs a look at the
-key's hash, which the key keeps, and is gained back: the dicts' tables are smaller.
+key's hash, which the key keeps.
 
 The number of the dict is taken from the upper bits of the hash. A dict finds the place of a key by the lower ones: keys
 that have these in common would all be in each other's way.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_extensions import i64
 
 PARTITIONS: Final = 128
-"""A power of two. At eleven million keys a dict of all pauses for 0.7 to 1.8 s as it grows, each of these for 1/128."""
+"""A power of two. At eleven million keys one dict paused for 1.8 s on a slow machine, each of these for 1/128."""
 _HASH_SHIFT: Final = 48
 
 

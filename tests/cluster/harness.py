@@ -65,14 +65,14 @@ def _own_ports() -> Iterator[int]:
     return cycle([*own[first:], *own[:first]])
 
 
-_PORTS = _own_ports()
+_OWN_PORTS = _own_ports()
 
 
 def free_ports(count: int) -> list[int]:
     """Ports on which nothing listens."""
     ports: list[int] = []
     while len(ports) < count:
-        port = next(_PORTS)
+        port = next(_OWN_PORTS)
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
             ports.append(port)

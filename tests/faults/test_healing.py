@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kvnode.log.mark import decode_mark
-from tests.cluster.harness import ROOT, START_S, Cluster, eventually, node_environment, program
+from tests.cluster.harness import ROOT, START_S, Cluster, Info, eventually, node_environment, program
 from tests.cluster.load import Told, load
 from tests.faults import damage
 from tests.faults.conftest import MakeFaulty
@@ -383,9 +383,10 @@ def test_damage_under_a_running_node(make_faulty: MakeFaulty) -> None:
             said_before = len(cluster.log_text(id))
             spoil(cluster.data(id))
 
-            def is_healed(id: str = id, healed: int = before["damage_healed"]) -> bool:
+            def is_healed(id: str = id, before: Info = before) -> bool:
                 info = cluster.info(id, "persistence")
-                return info["damage_healed"] > healed and info["damaged_entries"] == 0
+                has_more = all(info[name] > before[name] for name in ("damage_found", "damage_healed"))
+                return has_more and info["damaged_entries"] == 0
 
             eventually(is_healed, f"{id} heals after {spoil.__name__}")
             said = cluster.log_text(id)[said_before:]
