@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUILT := $(VENV)/.built
 
-.PHONY: help run test lint types unit sim torture matrix mutants bench lock clean
+.PHONY: help run test lint types source real seeds alone sim torture matrix mutants bench lock clean
 .DEFAULT_GOAL := help
 
 help:            ## this list
@@ -25,7 +25,10 @@ $(BUILT): $(READY) setup.py $(shell find kvnode kvclient -name '*.py')
 run: $(BUILT)    ## three nodes on localhost and a shell; leaving the shell stops them
 	@$(BIN)/kvnode cluster --shell
 
-test: lint types unit  ## everything that .ci/run runs
+test: $(READY)   ## everything that .ci/run runs
+	@$(MAKE) --no-print-directory --jobs=2 $(BUILT) lint types source
+	@$(MAKE) --no-print-directory --jobs=2 real seeds
+	@$(MAKE) --no-print-directory alone
 
 lint: $(READY)   ## ruff
 	$(BIN)/ruff check .
@@ -34,9 +37,24 @@ lint: $(READY)   ## ruff
 types: $(READY)  ## mypy --strict
 	$(BIN)/mypy
 
-unit: $(BUILT)   ## the whole test suite: two at a time, then what wants the machine for itself
-	$(BIN)/pytest -n 2 --dist loadfile -m "not alone"
-	$(BIN)/pytest -m alone
+# What imports the source does without the build, so it runs while the compiler is at work.
+SOURCE := tests/checker tests/crash tests/mutants tests/scenarios \
+  $(filter-out %/cli %/__pycache__,$(wildcard tests/unit/*))
+SEEDS := tests/simulation/test_simulation.py
+REAL := tests $(addprefix --ignore=,$(SOURCE) $(SEEDS))
+BY_TWO := -n 2 --dist loadfile
+
+source: $(READY) ## tests of the modules, which import the source
+	$(BIN)/pytest $(BY_TWO) $(SOURCE)
+
+real: $(BUILT)   ## tests with real nodes
+	$(BIN)/pytest $(BY_TWO) $(REAL) -m "not alone"
+
+seeds: $(READY)  ## a thousand seeds of the simulator, in whatever time of the processor others leave
+	nice -n 19 $(BIN)/pytest $(SEEDS)
+
+alone: $(BUILT)  ## tests with real nodes that want the machine for themselves
+	$(BIN)/pytest $(REAL) -m alone
 
 SEED ?= 1
 RUNS ?= 1000

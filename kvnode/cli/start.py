@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -32,9 +33,12 @@ def start(file: Path | None, **options: str | None) -> None:
 
 
 def _serve(config: Config) -> int:
-    # The event loop and all that hangs on it take a while to import, and --help should not.
+    # The event loop and all that hangs on it take a while to import, and --help should not. Looking for garbage among
+    # what is imported would be a tenth of that.
+    gc.disable()
     from kvnode.runtime import StartError, serve
 
+    gc.enable()
     try:
         return serve(config)
     except StartError as error:

@@ -14,7 +14,7 @@ import threading
 from queue import Full, Queue
 from typing import Any, TextIO
 
-import structlog
+from kvnode.runtime.structured_log import structlog
 
 LINES_MAX = 10_000
 FLUSH_S_MAX = 1.0

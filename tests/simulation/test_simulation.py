@@ -25,7 +25,6 @@ SEEDS_WITH_A_PAST = (16, 40, 67, 4_004_024, 5_000_312)
 """Each found a defect once."""
 
 
-@pytest.mark.alone
 def test_a_thousand_seeds() -> None:
     began = time.monotonic()
     done = events = 0

@@ -68,3 +68,13 @@ def test_the_way_to_start_imports_no_library_of_the_other_commands() -> None:
     code = "import kvnode.cli, sys; print(sorted({'rich', 'redis', 'msgpack', 'uvloop'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("before", ["", "import rich; "])
+def test_a_node_imports_no_library_of_the_other_commands_and_leaves_them_as_they_were(before: str) -> None:
+    code = (
+        f"{before}import kvnode.runtime.serve, sys; print(sorted({{'rich.console', 'redis'}} & set(sys.modules)));"
+        "import rich.console; print(rich.console.Console.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\nConsole\n"
