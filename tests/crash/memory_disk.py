@@ -78,6 +78,13 @@ class MemoryFile:
 Directory = dict[str, "MemoryFile | None"]  # None: a directory of that name
 
 
+def _split(path: Path | str) -> tuple[str, str]:
+    """The directory's path and the name in it: strings, for a Path is taken apart each time it is made or hashed, which
+    was half of what the tests of crashes took."""
+    directory, _, name = str(path).rpartition("/")
+    return directory or "/", name
+
+
 class MemoryDisk:
     """`calls` lists the changing calls so far, as (name, what); the `stop_at`-th of them (from 0) raises PowerCut.
 
@@ -86,8 +93,8 @@ class MemoryDisk:
     """
 
     def __init__(self) -> None:
-        self.cached: dict[Path, Directory] = {Path("/"): {}}
-        self.synced: dict[Path, Directory] = {Path("/"): {}}
+        self.cached: dict[str, Directory] = {"/": {}}
+        self.synced: dict[str, Directory] = {"/": {}}
         self.calls: list[tuple[str, str]] = []
         self.stop_at: int | None = None
         self.fail_at: dict[int, OSError] = {}
@@ -121,27 +128,27 @@ class MemoryDisk:
     def contents(self) -> dict[str, bytes]:
         """Every file but the locks: path -> bytes."""
         return {
-            str(path / name): bytes(file.data)
+            f"{path.rstrip('/')}/{name}": bytes(file.data)
             for path, directory in self.cached.items()
             for name, file in directory.items()
             if file is not None and name != "lock"
         }
 
     def file(self, path: Path | str) -> MemoryFile:
-        path = Path(path)
-        file = self.cached.get(path.parent, {}).get(path.name)
+        directory, name = _split(path)
+        file = self.cached.get(directory, {}).get(name)
         if file is None:
             raise FileNotFoundError(2, "No such file or directory", str(path))
         return file
 
     def put(self, path: Path | str, data: bytes) -> None:
         """Replace a file's bytes, durably, as rot or an operator would."""
-        path = Path(path)
-        self.cached[path.parent][path.name] = self.synced[path.parent][path.name] = MemoryFile(data)
+        directory, name = _split(path)
+        self.cached[directory][name] = self.synced[directory][name] = MemoryFile(data)
 
     def remove(self, path: Path | str) -> None:
-        path = Path(path)
-        del self.cached[path.parent][path.name], self.synced[path.parent][path.name]
+        directory, name = _split(path)
+        del self.cached[directory][name], self.synced[directory][name]
 
     @property
     def bytes_used(self) -> int:
@@ -157,10 +164,11 @@ class MemoryDisk:
         return self._opened(path, self.file(path))
 
     def create(self, path: Path) -> int:
-        self._call("create", path.name)
-        if self.room is not None and path.name not in self.cached[path.parent] and self.bytes_used >= self.room:
+        directory, name = _split(path)
+        self._call("create", name)
+        if self.room is not None and name not in self.cached[directory] and self.bytes_used >= self.room:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        file = self.cached[path.parent].setdefault(path.name, MemoryFile())
+        file = self.cached[directory].setdefault(name, MemoryFile())
         assert file is not None
         file.truncate(0)
         return self._opened(path, file)
@@ -168,7 +176,8 @@ class MemoryDisk:
     def lock(self, path: Path) -> int:
         if path in self._locks.values():
             raise BlockingIOError(11, "Resource temporarily unavailable", str(path))
-        file = self.cached[path.parent].setdefault(path.name, MemoryFile(b"4711\n"))
+        directory, name = _split(path)
+        file = self.cached[directory].setdefault(name, MemoryFile(b"4711\n"))
         assert file is not None
         fd = self._opened(path, file)
         self._locks[fd] = path
@@ -213,7 +222,7 @@ class MemoryDisk:
 
     def fsync_dir(self, path: Path) -> None:
         self._call("fsync_dir", path.name)
-        self.synced[path] = dict(self.cached[path])
+        self.synced[str(path)] = dict(self.cached[str(path)])
 
     def drop_cache(self, fd: int) -> None:
         path, file = self._open[fd]
@@ -222,28 +231,32 @@ class MemoryDisk:
 
     def rename(self, source: Path, target: Path) -> None:
         self._call("rename", f"{source.name} {target.name}")
-        self.cached[target.parent][target.name] = self.cached[source.parent].pop(source.name)
+        (source_directory, source_name), (target_directory, target_name) = _split(source), _split(target)
+        self.cached[target_directory][target_name] = self.cached[source_directory].pop(source_name)
 
     def unlink(self, path: Path) -> None:
-        self._call("unlink", path.name)
-        del self.cached[path.parent][path.name]
+        directory, name = _split(path)
+        self._call("unlink", name)
+        del self.cached[directory][name]
 
     def mkdir(self, path: Path) -> None:
-        self._call("mkdir", path.name)
-        self.cached[path.parent][path.name] = None
-        self.cached.setdefault(path, {})
-        self.synced.setdefault(path, {})
+        directory, name = _split(path)
+        self._call("mkdir", name)
+        self.cached[directory][name] = None
+        self.cached.setdefault(str(path), {})
+        self.synced.setdefault(str(path), {})
 
     def listdir(self, path: Path) -> list[str]:
-        return sorted(self.cached[path])
+        return sorted(self.cached[str(path)])
 
     def kind(self, path: Path) -> str | None:
-        if path == path.parent:
+        directory, name = _split(path)
+        if not name:
             return "directory"
-        directory = self.cached.get(path.parent, {})
-        if path.name not in directory:
+        names = self.cached.get(directory, {})
+        if name not in names:
             return None
-        return "directory" if directory[path.name] is None else "file"
+        return "directory" if names[name] is None else "file"
 
     def _sync(self, name: str, fd: int) -> None:
         path, file = self._open[fd]

@@ -225,7 +225,7 @@ class Faults:
 
 def _may_vote(host: Host) -> bool:
     """As its disk says, durably."""
-    directory = host.disk.synced.get(DIRECTORY, {})
+    directory = host.disk.synced.get(str(DIRECTORY), {})
     file = directory.get("identity")
     try:
         return file is not None and decode_identity(file.synced).may_vote

@@ -231,9 +231,9 @@ class Host:
     def _lose_cache(self, model: str) -> None:
         """The disk that the next life finds; it is as full as it was."""
         room = self.disk.room
-        unreadable = {name: file.unreadable for name, file in self.disk.cached.get(DIRECTORY, {}).items() if file}
+        unreadable = {name: file.unreadable for name, file in self.disk.cached.get(str(DIRECTORY), {}).items() if file}
         self.disk = self.disk.after_crash(model, self.random.getrandbits(32))
-        for name, file in self.disk.cached.get(DIRECTORY, {}).items():
+        for name, file in self.disk.cached.get(str(DIRECTORY), {}).items():
             if file is not None:
                 file.unreadable = set(unreadable.get(name, ()))
         self.disk.room = room

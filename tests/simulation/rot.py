@@ -19,7 +19,7 @@ Content = tuple[SegmentHeader, int, list[Record]]
 
 
 def segments_of(disk: MemoryDisk, directory: Path) -> list[str]:
-    names = disk.listdir(directory) if disk.cached.get(directory) else []
+    names = disk.listdir(directory) if disk.cached.get(str(directory)) else []
     return [name for name in names if first_seq_of(name) is not None]
 
 

@@ -200,7 +200,7 @@ def test_a_cut_that_can_neither_be_finished_nor_taken_back_is_final() -> None:
 def test_a_cut_makes_its_directory_again() -> None:
     disk, log, records = filled(RECORDS)
     for names in (disk.cached, disk.synced):  # an operator may remove it at any time
-        del names[DIRECTORY / "discarded"], names[DIRECTORY]["discarded"]
+        del names[str(DIRECTORY / "discarded")], names[str(DIRECTORY)]["discarded"]
     log.cut(records[1].last_seq)
     assert len(disk.listdir(DIRECTORY / "discarded")) == 4
 
