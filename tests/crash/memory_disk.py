@@ -79,10 +79,9 @@ Directory = dict[str, "MemoryFile | None"]  # None: a directory of that name
 
 
 def _split(path: Path | str) -> tuple[str, str]:
-    """The directory's path and the name in it: strings, for a Path is taken apart each time it is made or hashed, which
-    was half of what the tests of crashes took."""
-    directory, _, name = str(path).rpartition("/")
-    return directory or "/", name
+    """The directory's path and the name in it: strings, for a Path is taken apart each time it is made or hashed."""
+    directory, slash, name = str(path).rpartition("/")
+    return directory or slash, name
 
 
 class MemoryDisk:
